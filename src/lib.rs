@@ -1,0 +1,7 @@
+//! Incident automation.
+//!
+//! Alerts, logs and metrics come in (`intake`), anomalies become signals (`detect`), signals become incidents
+//! (`correlate`), an incident is diagnosed (`diagnose`, `llm`), a playbook is proposed (`decide`, `playbook`), carried out
+//! (`act`), checked (`verify`) and told of (`notify`). `pipeline` knows the order; nothing else does.
+
+pub mod model;

@@ -1,0 +1,60 @@
+//! Plain data that the stages share. No I/O, no clock, no randomness.
+
+mod actor;
+mod alert;
+mod anomaly;
+mod change;
+mod decision;
+mod diagnosis;
+mod evidence;
+mod incident;
+mod job;
+mod message;
+mod plan;
+mod run;
+mod severity;
+mod telemetry;
+
+pub use actor::{Actor, Role};
+pub use alert::{Alert, AlertEvent, AlertState, Labels, fingerprint};
+pub use anomaly::{Anomaly, AnomalyEvent, AnomalyKind};
+pub use change::Change;
+pub use decision::{Decision, Stage};
+pub use diagnosis::{Attempt, Claim, Diagnosis, Missing, Suggestion, Tier};
+pub use evidence::{Evidence, EvidenceKind};
+pub use incident::{Incident, IncidentState, TimelineEntry, TimelineKind};
+pub use job::{Job, JobKind, NewJob};
+pub use message::{Message, MessageState};
+pub use plan::{Action, Approval, ApprovalState, Expect, Guards, Plan, PlanStep, Probe, Rate, Verify};
+pub use run::{Phase, Run, RunState, StepRecord, StepState};
+pub use severity::Severity;
+pub use telemetry::{LogLevel, LogRecord, Sample};
+
+/// Makes an enum with a fixed lower-case word for each variant: the same word in SQL, JSON, metric labels and messages.
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord,
+            serde::Serialize, serde::Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
+        pub enum $name { $($(#[$vmeta])* #[serde(rename = $word)] $variant),+ }
+        impl $name {
+            /// Every variant, in the order of declaration.
+            pub const ALL: &'static [$name] = &[$($name::$variant),+];
+            /// The word that stands for it in SQL, JSON and metric labels.
+            pub fn as_str(self) -> &'static str { match self { $($name::$variant => $word),+ } }
+        }
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str(self.as_str()) }
+        }
+        impl std::str::FromStr for $name {
+            type Err = String;
+            fn from_str(s: &str) -> Result<Self, String> {
+                match s {
+                    $($word => Ok($name::$variant),)+
+                    _ => Err(format!("{s:?} is none of {}", [$($word),+].join(", "))),
+                }
+            }
+        }
+    };
+}
+pub(crate) use words;
