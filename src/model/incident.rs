@@ -38,6 +38,9 @@ pub struct Incident {
     pub firing_count: i64,
     /// Grows with every change that people should see; messages carry the version that they show.
     pub version: i64,
+    /// How often it was opened: 1, and one more for each time that it reopened. A new one deserves a new message, because an
+    /// edit rings no phone.
+    pub episode: i64,
     /// Its alerts come and go too often to be told of each time.
     pub flapping: bool,
     /// A silence or maintenance window holds its messages back; its reason.

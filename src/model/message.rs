@@ -28,6 +28,8 @@ pub struct Message {
     pub wanted_version: i64,
     /// The incident version that the provider has.
     pub sent_version: i64,
+    /// The incident's episode that `reference` belongs to; 0 before the first post. A later episode is posted anew.
+    pub episode: i64,
     /// What the provider calls it: Telegram's message id, Slack's channel and ts; an object of the channel's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<serde_json::Value>,

@@ -1,0 +1,158 @@
+//! How signals become incidents.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+use super::{Check, Problem, check};
+use crate::model::Labels;
+
+crate::model::words!(
+    /// Whether anomalies that no alert explains may open an incident.
+    AnomalyOpens {
+        Never = "never",
+        /// Two different detectors agree about one service within the window.
+        Corroborated = "corroborated",
+        Always = "always",
+    }
+);
+
+/// Grouping, flapping, silences.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Correlate {
+    /// The labels that may name the service, the first one present wins.
+    pub service_labels: Vec<String>,
+    /// Signals of one service and its neighbours that begin within this time of each other form one incident.
+    #[serde(with = "humantime_serde")]
+    pub window: Duration,
+    /// An alert that fires again this soon after its incident was resolved reopens it.
+    #[serde(with = "humantime_serde")]
+    pub reopen_within: Duration,
+    /// What each service calls: `{checkout: [payments, postgres]}`.
+    pub topology: BTreeMap<String, Vec<String>>,
+    pub anomaly_opens: AnomalyOpens,
+    /// So many openings and resolutions within `flap_within` make an incident flapping.
+    pub flap_count: u32,
+    #[serde(with = "humantime_serde")]
+    pub flap_within: Duration,
+    /// A flapping incident is told of again when it has been quiet for so long.
+    #[serde(with = "humantime_serde")]
+    pub flap_quiet: Duration,
+    /// Times and labels for which incidents open without a message.
+    pub maintenance: Vec<MaintenanceWindow>,
+}
+
+impl Default for Correlate {
+    fn default() -> Self {
+        Self {
+            service_labels: ["service", "app", "app_kubernetes_io_name", "deployment", "job"]
+                .map(String::from)
+                .into(),
+            window: Duration::from_secs(300),
+            reopen_within: Duration::from_secs(1800),
+            topology: BTreeMap::new(),
+            anomaly_opens: AnomalyOpens::Corroborated,
+            flap_count: 4,
+            flap_within: Duration::from_secs(600),
+            flap_quiet: Duration::from_secs(600),
+            maintenance: Vec::new(),
+        }
+    }
+}
+
+impl Correlate {
+    /// True if one of them calls the other.
+    pub fn neighbours(&self, a: &str, b: &str) -> bool {
+        let calls = |x: &str, y: &str| self.topology.get(x).is_some_and(|c| c.iter().any(|s| s == y));
+        calls(a, b) || calls(b, a)
+    }
+}
+
+/// A planned piece of work, or a silence.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaintenanceWindow {
+    /// Shown where messages are held back.
+    pub reason: String,
+    #[serde(default)]
+    pub from: Option<Timestamp>,
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+    /// All must match; `{label: value}` or `{label: "~regex"}` (anchored).
+    #[serde(default)]
+    pub matches: BTreeMap<String, Matcher>,
+}
+
+impl MaintenanceWindow {
+    /// True if it covers these labels at this time.
+    pub fn covers(&self, labels: &Labels, at: Timestamp) -> bool {
+        self.from.is_none_or(|t| t <= at)
+            && self.until.is_none_or(|t| at < t)
+            && self.matches.iter().all(|(name, m)| m.matches(labels.get(name).map_or("", String::as_str)))
+    }
+}
+
+/// A label value, or an anchored regular expression if it begins with `~`.
+#[derive(Clone, Debug)]
+pub struct Matcher {
+    text: String,
+    regex: Option<Regex>,
+}
+
+impl Matcher {
+    pub fn new(text: &str) -> Result<Self, regex::Error> {
+        let regex = text.strip_prefix('~').map(|r| Regex::new(&format!("^(?:{r})$"))).transpose()?;
+        Ok(Self { text: text.to_owned(), regex })
+    }
+    pub fn matches(&self, value: &str) -> bool {
+        self.regex.as_ref().map_or(self.text == value, |r| r.is_match(value))
+    }
+}
+
+impl Serialize for Matcher {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Matcher {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Self::new(&String::deserialize(d)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl Check for Correlate {
+    fn check(&self, at: &str, problems: &mut Vec<Problem>) {
+        if self.service_labels.is_empty() {
+            problems.push(Problem::new(
+                format!("{at}.service_labels"),
+                "must name at least one label, such as service",
+            ));
+        }
+        for (name, value) in [
+            ("window", self.window),
+            ("reopen_within", self.reopen_within),
+            ("flap_within", self.flap_within),
+            ("flap_quiet", self.flap_quiet),
+        ] {
+            check::positive(&format!("{at}.{name}"), value, problems);
+        }
+        if self.flap_count < 2 {
+            problems.push(Problem::new(
+                format!("{at}.flap_count"),
+                "must be at least 2: one flip is an incident",
+            ));
+        }
+        for (i, w) in self.maintenance.iter().enumerate() {
+            if w.matches.is_empty() && (w.from.is_none() || w.until.is_none()) {
+                problems.push(Problem::new(
+                    format!("{at}.maintenance[{i}]"),
+                    "would hold back every message for ever: give it matches, or both from and until",
+                ));
+            }
+        }
+    }
+}

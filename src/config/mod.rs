@@ -1,0 +1,94 @@
+//! Typed settings: defaults, then one YAML file, then the environment. Every section checks itself; every problem says where
+//! it is and what would be right.
+
+mod check;
+mod correlate;
+mod load;
+mod observe;
+mod peers;
+mod secret;
+mod store;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use check::{Check, Problem};
+pub use correlate::{AnomalyOpens, Correlate, MaintenanceWindow, Matcher};
+pub use load::{ConfigError, Loaded, load};
+pub use observe::{Log, LogFormat, Otlp};
+pub use peers::{Alertmanager, HttpAuth, Prometheus};
+pub use secret::Secret;
+pub use store::{Retention, StoreSettings};
+
+crate::model::words!(
+    /// The language of messages to people.
+    Language {
+        English = "en",
+        Russian = "ru",
+    }
+);
+
+/// All settings. `config/aiops.yaml` is the commented reference.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Address and port of the HTTP server; port 0 takes any free one.
+    pub listen: String,
+    /// Where the embedded store, the admin token and run directories live.
+    pub data_dir: PathBuf,
+    pub language: Language,
+    /// How people's browsers and buttons reach this service; links in messages start with it. Empty: no links.
+    pub public_url: String,
+    pub log: Log,
+    pub otlp: Otlp,
+    pub store: StoreSettings,
+    pub prometheus: Prometheus,
+    pub alertmanager: Alertmanager,
+    pub correlate: Correlate,
+}
+
+/// Strict limits for every YAML file that people write: one document, no deep nesting, no alias bombs, no `yes` for true.
+pub fn yaml_options() -> serde_yaml::Options {
+    serde_yaml::options! {
+        budget: serde_yaml::budget! { max_documents: 1, max_depth: 32, max_nodes: 20_000, max_anchors: 64, max_aliases: 256 },
+        alias_limits: serde_yaml::alias_limits! { max_total_replayed_events: 20_000, max_alias_expansions_per_anchor: 64 },
+        strict_booleans: true,
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".into(),
+            data_dir: "data".into(),
+            language: Language::English,
+            public_url: String::new(),
+            log: Log::default(),
+            otlp: Otlp::default(),
+            store: StoreSettings::default(),
+            prometheus: Prometheus::default(),
+            alertmanager: Alertmanager::default(),
+            correlate: Correlate::default(),
+        }
+    }
+}
+
+impl Check for Settings {
+    fn check(&self, _at: &str, problems: &mut Vec<Problem>) {
+        if self.listen.parse::<std::net::SocketAddr>().is_err() {
+            problems.push(Problem::new(
+                "listen",
+                format!("{:?} is not an address with a port, such as 127.0.0.1:8080", self.listen),
+            ));
+        }
+        if !self.public_url.is_empty() {
+            check::url("public_url", &self.public_url, problems);
+        }
+        self.otlp.check("otlp", problems);
+        self.store.check("store", problems);
+        self.prometheus.check("prometheus", problems);
+        self.alertmanager.check("alertmanager", problems);
+        self.correlate.check("correlate", problems);
+    }
+}

@@ -1,0 +1,82 @@
+//! Every metric of the program, declared once: its name, its help, its labels. Labels come from enums, never from free text.
+
+use std::sync::LazyLock;
+
+use prometheus::{
+    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, TextEncoder,
+    register_histogram, register_histogram_vec, register_int_counter, register_int_counter_vec,
+    register_int_gauge, register_int_gauge_vec,
+};
+
+/// Declares metrics: the doc comment is the help text. `name: Kind["label", …] = "metric_name", buckets […]`.
+macro_rules! metrics {
+    (@make IntCounter, $n:literal, $h:expr, [], []) => { register_int_counter!($n, $h) };
+    (@make IntGauge, $n:literal, $h:expr, [], []) => { register_int_gauge!($n, $h) };
+    (@make IntCounterVec, $n:literal, $h:expr, [$($l:literal),+], []) => { register_int_counter_vec!($n, $h, &[$($l),+]) };
+    (@make IntGaugeVec, $n:literal, $h:expr, [$($l:literal),+], []) => { register_int_gauge_vec!($n, $h, &[$($l),+]) };
+    (@make Histogram, $n:literal, $h:expr, [], [$($b:literal),+]) => { register_histogram!($n, $h, vec![$($b),+]) };
+    (@make HistogramVec, $n:literal, $h:expr, [$($l:literal),+], [$($b:literal),+]) => { register_histogram_vec!($n, $h, &[$($l),+], vec![$($b),+]) };
+    ($(#[doc = $help:literal] $name:ident: $kind:ident[$($label:literal),*] = $metric:literal $(, buckets [$($bucket:literal),+])?;)+) => {
+        $(#[doc = $help]
+        pub static $name: LazyLock<$kind> = LazyLock::new(|| {
+            metrics!(@make $kind, $metric, $help.trim(), [$($label),*], [$($($bucket),+)?])
+                .expect(concat!("metric ", $metric, " is declared once"))
+        });)+
+        /// Makes every metric exist, so that `/metrics` shows zeros instead of nothing.
+        fn touch_all() { $(LazyLock::force(&$name);)+ }
+    };
+}
+
+metrics! {
+    /// Deliveries taken by the intake, by source kind.
+    INTAKE_DELIVERIES: IntCounterVec["kind"] = "aiops_intake_deliveries_total";
+    /// Items (alerts, records, samples) taken by the intake, by source kind.
+    INTAKE_ITEMS: IntCounterVec["kind"] = "aiops_intake_items_total";
+    /// Items refused by the intake because they were malformed, by source kind.
+    INTAKE_REJECTED: IntCounterVec["kind"] = "aiops_intake_rejected_total";
+    /// Items not taken because the service was under pressure; the sender was told 503.
+    INTAKE_SHED: IntCounterVec["kind"] = "aiops_intake_shed_total";
+    /// Seconds from a durable intake's parse to its commit.
+    INTAKE_COMMIT_SECONDS: Histogram[] = "aiops_intake_commit_seconds", buckets [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
+    /// Inbox deliveries that wait for correlation.
+    INBOX_DEPTH: IntGauge[] = "aiops_inbox_depth";
+    /// Age in milliseconds of the oldest inbox delivery that waits.
+    INBOX_AGE_MS: IntGauge[] = "aiops_inbox_age_milliseconds";
+    /// Inbox rows that could not be read back and were set aside.
+    INBOX_DEAD: IntCounter[] = "aiops_inbox_dead_total";
+    /// Incidents that are not resolved.
+    INCIDENTS_OPEN: IntGauge[] = "aiops_incidents_open";
+    /// Incident state changes, by the state entered.
+    INCIDENT_TRANSITIONS: IntCounterVec["state"] = "aiops_incident_transitions_total";
+    /// Jobs finished, by kind.
+    JOBS_DONE: IntCounterVec["kind"] = "aiops_jobs_done_total";
+    /// Jobs that failed and will be tried again, by kind.
+    JOBS_RETRIED: IntCounterVec["kind"] = "aiops_jobs_retried_total";
+    /// Jobs whose lease was lost to another owner before they finished, by kind.
+    JOBS_LOST: IntCounterVec["kind"] = "aiops_jobs_lease_lost_total";
+    /// Age in milliseconds of the oldest due job.
+    JOBS_AGE_MS: IntGauge[] = "aiops_jobs_age_milliseconds";
+    /// Seconds that a job took, by kind.
+    JOB_SECONDS: HistogramVec["kind"] = "aiops_job_seconds", buckets [0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0];
+    /// Internal alarms that are active (1) or not (0), by alarm.
+    ALARMS: IntGaugeVec["alarm"] = "aiops_alarm_active";
+    /// Rows deleted by retention.
+    RETENTION_DELETED: IntCounter[] = "aiops_retention_deleted_total";
+}
+
+/// Everything in Prometheus' text format.
+pub fn render() -> Result<String, prometheus::Error> {
+    touch_all();
+    TextEncoder::new().encode_to_string(&prometheus::gather())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_metric_has_help_and_a_type() {
+        crate::metrics::JOBS_DONE.with_label_values(&["run"]).inc();
+        let text = super::render().expect("metrics encode");
+        assert!(text.contains("# HELP aiops_jobs_done_total Jobs finished, by kind.\n"));
+        assert!(text.contains("aiops_inbox_depth 0\n"));
+    }
+}
