@@ -4,6 +4,7 @@
 //! (`correlate`), an incident is diagnosed (`diagnose`, `llm`), a playbook is proposed (`decide`, `playbook`), carried out
 //! (`act`), checked (`verify`) and told of (`notify`). `pipeline` knows the order; nothing else does.
 
+pub mod bus;
 pub mod clock;
 pub mod config;
 pub mod http_client;

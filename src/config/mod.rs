@@ -3,6 +3,7 @@
 
 mod check;
 mod correlate;
+mod detect;
 mod load;
 mod observe;
 mod peers;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::{Check, Problem};
 pub use correlate::{AnomalyOpens, Correlate, MaintenanceWindow, Matcher};
+pub use detect::{BusSettings, Detect, Watch};
 pub use load::{ConfigError, Loaded, load};
 pub use observe::{Log, LogFormat, Otlp};
 pub use peers::{Alertmanager, HttpAuth, Prometheus};
@@ -45,6 +47,7 @@ pub struct Settings {
     pub store: StoreSettings,
     pub prometheus: Prometheus,
     pub alertmanager: Alertmanager,
+    pub detect: Detect,
     pub correlate: Correlate,
 }
 
@@ -69,6 +72,7 @@ impl Default for Settings {
             store: StoreSettings::default(),
             prometheus: Prometheus::default(),
             alertmanager: Alertmanager::default(),
+            detect: Detect::default(),
             correlate: Correlate::default(),
         }
     }
@@ -89,6 +93,7 @@ impl Check for Settings {
         self.store.check("store", problems);
         self.prometheus.check("prometheus", problems);
         self.alertmanager.check("alertmanager", problems);
+        self.detect.check("detect", problems);
         self.correlate.check("correlate", problems);
     }
 }

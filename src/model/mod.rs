@@ -28,7 +28,9 @@ pub use message::{Message, MessageState};
 pub use plan::{Action, Approval, ApprovalState, Expect, Guards, Plan, PlanStep, Probe, Rate, Verify};
 pub use run::{Phase, Run, RunState, StepRecord, StepState};
 pub use severity::Severity;
-pub use telemetry::{LogLevel, LogRecord, Sample};
+pub use telemetry::{
+    Coverage, Gap, LogLevel, LogRecord, RecentTelemetry, Sample, SeriesSummary, Telemetry, TemplateActivity,
+};
 
 /// Makes an enum with a fixed lower-case word for each variant: the same word in SQL, JSON, metric labels and messages.
 macro_rules! words {

@@ -18,17 +18,17 @@ super::words!(
 );
 
 impl LogLevel {
-    /// Reads a level as log shippers spell it (`WARNING`, `err`, `crit`, syslog severity numbers `0`–`7`).
+    /// Reads a level as log shippers spell it (`WARNING`, `err`, `crit`), syslog severity numbers `0`–`7`, and the
+    /// numbers `10`–`60` of pino, bunyan and Python's `levelno`.
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text.trim().to_ascii_lowercase().as_str() {
-            "trace" | "finest" | "verbose" => Self::Trace,
-            "debug" | "dbg" | "fine" | "7" => Self::Debug,
-            "info" | "information" | "informational" | "notice" | "6" | "5" => Self::Info,
-            "warn" | "warning" | "4" => Self::Warn,
-            "error" | "err" | "severe" | "3" => Self::Error,
-            "fatal" | "crit" | "critical" | "alert" | "emerg" | "emergency" | "panic" | "2" | "1" | "0" => {
-                Self::Fatal
-            }
+            "trace" | "finest" | "verbose" | "10" => Self::Trace,
+            "debug" | "dbg" | "fine" | "7" | "20" => Self::Debug,
+            "info" | "information" | "informational" | "notice" | "6" | "5" | "30" => Self::Info,
+            "warn" | "warning" | "4" | "40" => Self::Warn,
+            "error" | "err" | "severe" | "3" | "50" => Self::Error,
+            "fatal" | "crit" | "critical" | "alert" | "emerg" | "emergency" | "panic" | "2" | "1" | "0"
+            | "60" => Self::Fatal,
             _ => return None,
         })
     }
@@ -58,4 +58,77 @@ pub struct Sample {
     pub labels: Labels,
     /// Never NaN or infinite: those are refused at the edge.
     pub value: f64,
+}
+
+/// Word that a source could not be asked, or answers again: travels the bus beside the records, so that detectors and
+/// diagnoses treat what is missing as unknown instead of healthy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gap {
+    pub at: Timestamp,
+    /// The service whose telemetry it concerns; none means every service.
+    pub service: Option<String>,
+    /// What was asked: `watch checkout_p99`.
+    pub source: String,
+    /// Why there is no answer; none means the source answers again.
+    pub reason: Option<String>,
+}
+
+/// Whether an empty answer means health.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Coverage {
+    /// Telemetry of the service arrives; what is not in it did not happen.
+    Known,
+    /// Nobody can tell; `reason` goes on the diagnosis as missing evidence.
+    Unknown { reason: String },
+}
+
+/// How often one log template was seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TemplateActivity {
+    /// `connection refused to <*>`.
+    pub template: String,
+    /// The worst level that it was logged at.
+    pub level: LogLevel,
+    /// Lines in the window that was asked for, to the minute.
+    pub count: u64,
+    /// Lines to expect in a window of that length, if there is a baseline.
+    pub usual: Option<f64>,
+    pub first_seen_at: Timestamp,
+    pub last_seen_at: Timestamp,
+    /// One line of it, unmasked, cut to 512 bytes.
+    pub sample: String,
+}
+
+/// What one metric series did in a window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeriesSummary {
+    pub name: String,
+    pub labels: Labels,
+    /// Samples in the window, of the last 64 that are kept.
+    pub count: usize,
+    pub min: f64,
+    pub max: f64,
+    pub mean: f64,
+    pub last: f64,
+    pub last_at: Timestamp,
+    /// The range that the detector expects, once it has learned one. Counters are per-second rates here and above.
+    pub usual: Option<(f64, f64)>,
+}
+
+/// What is still in memory about one service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecentTelemetry {
+    pub coverage: Coverage,
+    /// Most frequent first, at most 50; those at warning level and above come before the rest.
+    pub templates: Vec<TemplateActivity>,
+    /// The newest lines at error level and above, oldest first, unmasked.
+    pub errors: Vec<LogRecord>,
+    pub series: Vec<SeriesSummary>,
+}
+
+/// Recent telemetry as a diagnosis asks for it. Bounded, in memory, answered within a millisecond or so.
+pub trait Telemetry: Send + Sync {
+    /// What is known of `service` between `from` and `to` (half open).
+    fn recent(&self, service: &str, from: Timestamp, to: Timestamp) -> RecentTelemetry;
 }
