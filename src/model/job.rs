@@ -39,4 +39,6 @@ pub struct Job {
     pub subject: String,
     pub attempt: i64,
     pub fence: i64,
+    /// How often it had been enqueued when it was claimed; if it has grown since, it is done once more.
+    pub generation: i64,
 }

@@ -1,0 +1,165 @@
+//! Alerts: the last event that counted for each fingerprint.
+
+use jiff::Timestamp;
+use sqlx::{AssertSqlSafe, FromRow};
+
+use super::{Error, Page, Result, Tx, exec, page, row, sql};
+use crate::model::{Alert, AlertState};
+
+#[derive(FromRow)]
+struct Row {
+    fingerprint: String,
+    source: String,
+    labels: String,
+    annotations: String,
+    state: String,
+    starts_at: i64,
+    ends_at: Option<i64>,
+    expires_at: Option<i64>,
+    generator_url: String,
+    incident_id: Option<String>,
+    last_seen_at: i64,
+}
+
+const COLUMNS: &str = "fingerprint, source, labels, annotations, state, starts_at, ends_at, expires_at, generator_url, \
+    incident_id, last_seen_at";
+
+impl Row {
+    fn model(self) -> Result<Alert> {
+        Ok(Alert {
+            labels: row::from_json(&self.labels)?,
+            annotations: row::from_json(&self.annotations)?,
+            state: row::word(&self.state)?,
+            starts_at: row::time(self.starts_at),
+            ends_at: self.ends_at.map(row::time),
+            expires_at: self.expires_at.map(row::time),
+            last_seen_at: row::time(self.last_seen_at),
+            fingerprint: self.fingerprint,
+            source: self.source,
+            generator_url: self.generator_url,
+            incident_id: self.incident_id,
+        })
+    }
+}
+
+/// Which alerts to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub state: Option<AlertState>,
+    pub incident_id: Option<String>,
+    pub source: Option<String>,
+}
+
+pub async fn get(tx: &mut Tx, fingerprint: &str) -> Result<Option<Alert>> {
+    let query = format!("SELECT {COLUMNS} FROM alerts WHERE fingerprint = $1");
+    let row: Option<Row> =
+        sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).bind(fingerprint).fetch_optional(c))?;
+    row.map(Row::model).transpose()
+}
+
+/// All alerts of an incident, the firing ones first, then by age.
+pub async fn of(tx: &mut Tx, incident_id: &str) -> Result<Vec<Alert>> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM alerts WHERE incident_id = $1 ORDER BY state, starts_at, fingerprint LIMIT 1000"
+    );
+    let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).bind(incident_id).fetch_all(c))?;
+    rows.into_iter().map(Row::model).collect()
+}
+
+/// Of an incident: how many alerts, and how many of them firing.
+pub async fn count(tx: &mut Tx, incident_id: &str) -> Result<(i64, i64)> {
+    Ok(sql!(tx, |c| sqlx::query_as(
+        "SELECT COUNT(*), COUNT(CASE WHEN state = 'firing' THEN 1 END) FROM alerts WHERE incident_id = $1"
+    )
+    .bind(incident_id)
+    .fetch_one(c))?)
+}
+
+/// Most recently started first; the cursor is `micros:fingerprint`.
+pub async fn list(tx: &mut Tx, filter: &Filter, limit: i64, cursor: Option<&str>) -> Result<Page<Alert>> {
+    let limit = page::clamp(limit);
+    let (at, after) = match cursor {
+        Some(text) => {
+            let bad = || Error::Damaged(format!("{text:?} is not a cursor of this list"));
+            let (at, fingerprint) = text.split_once(':').ok_or_else(bad)?;
+            (Some(at.parse::<i64>().map_err(|_| bad())?), fingerprint)
+        }
+        None => (None, ""),
+    };
+    let query = format!(
+        "SELECT {COLUMNS} FROM alerts WHERE (CAST($1 AS TEXT) IS NULL OR state = $1) \
+         AND (CAST($2 AS TEXT) IS NULL OR incident_id = $2) AND (CAST($3 AS TEXT) IS NULL OR source = $3) \
+         AND (CAST($4 AS BIGINT) IS NULL OR starts_at < $4 OR (starts_at = $4 AND fingerprint > $5)) \
+         ORDER BY starts_at DESC, fingerprint LIMIT $6"
+    );
+    let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query))
+        .bind(filter.state.map(AlertState::as_str))
+        .bind(filter.incident_id.as_deref())
+        .bind(filter.source.as_deref())
+        .bind(at)
+        .bind(after)
+        .bind(limit + 1)
+        .fetch_all(c))?;
+    let items = rows.into_iter().map(Row::model).collect::<Result<Vec<_>>>()?;
+    Ok(Page::of(items, limit, |a| format!("{}:{}", row::micros(a.starts_at), a.fingerprint)))
+}
+
+/// Inserts it, or replaces what is known of its fingerprint.
+pub async fn save(tx: &mut Tx, a: &Alert) -> Result<()> {
+    exec!(tx, |c| {
+        sqlx::query(
+        "INSERT INTO alerts (fingerprint, source, labels, annotations, state, starts_at, ends_at, expires_at, \
+         generator_url, incident_id, last_seen_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+         ON CONFLICT (fingerprint) DO UPDATE SET source = excluded.source, labels = excluded.labels, \
+         annotations = excluded.annotations, state = excluded.state, starts_at = excluded.starts_at, \
+         ends_at = excluded.ends_at, expires_at = excluded.expires_at, generator_url = excluded.generator_url, \
+         incident_id = excluded.incident_id, last_seen_at = excluded.last_seen_at"
+    )
+    .bind(&a.fingerprint)
+    .bind(&a.source)
+    .bind(row::to_json(&a.labels))
+    .bind(row::to_json(&a.annotations))
+    .bind(a.state.as_str())
+    .bind(row::micros(a.starts_at))
+    .bind(a.ends_at.map(row::micros))
+    .bind(a.expires_at.map(row::micros))
+    .bind(&a.generator_url)
+    .bind(a.incident_id.as_deref())
+    .bind(row::micros(a.last_seen_at))
+    })?;
+    Ok(())
+}
+
+/// A repeat: nothing but the time changes.
+pub async fn seen(
+    tx: &mut Tx,
+    fingerprint: &str,
+    at: Timestamp,
+    expires_at: Option<Timestamp>,
+) -> Result<()> {
+    exec!(tx, |c| sqlx::query(
+        "UPDATE alerts SET last_seen_at = $2, expires_at = COALESCE($3, expires_at) WHERE fingerprint = $1"
+    )
+    .bind(fingerprint)
+    .bind(row::micros(at))
+    .bind(expires_at.map(row::micros)))?;
+    Ok(())
+}
+
+/// Firing alerts whose sender promised to repeat them by now and did not.
+pub async fn expired(tx: &mut Tx, now: Timestamp) -> Result<Vec<Alert>> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM alerts WHERE state = 'firing' AND expires_at < $1 ORDER BY expires_at LIMIT 1000"
+    );
+    let rows: Vec<Row> =
+        sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).bind(row::micros(now)).fetch_all(c))?;
+    rows.into_iter().map(Row::model).collect()
+}
+
+/// Firing alerts that came from these sources, for the reconciler.
+pub async fn firing_from(tx: &mut Tx, sources: &[&str]) -> Result<Vec<Alert>> {
+    let query =
+        format!("SELECT {COLUMNS} FROM alerts WHERE state = 'firing' ORDER BY fingerprint LIMIT 100000");
+    let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).fetch_all(c))?;
+    rows.into_iter().filter(|r| sources.contains(&r.source.as_str())).map(Row::model).collect()
+}

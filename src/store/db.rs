@@ -1,0 +1,228 @@
+//! The two engines behind one transaction type.
+
+use std::{path::Path, str::FromStr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use sqlx::{
+    PgPool, Postgres, Sqlite, SqlitePool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::Notify;
+
+/// What a store call can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the store: {0}")]
+    Sql(#[from] sqlx::Error),
+    /// A row does not read back as what was written; the table and column are in the text.
+    #[error("the store holds something unreadable: {0}")]
+    Damaged(String),
+    /// The job or message was taken over by another owner; nothing may be written for it any more.
+    #[error("the lease was lost to another owner")]
+    LeaseLost,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// True for a broken unique constraint: somebody else was first.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Sql(sqlx::Error::Database(e)) if e.is_unique_violation())
+    }
+}
+
+/// Who waits for what a commit may have brought: set by the functions that write it, rung at the commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wake {
+    pub inbox: bool,
+    pub jobs: bool,
+    pub messages: bool,
+    pub timeline: bool,
+}
+
+/// Bells that commits ring; see [`Wake`].
+#[derive(Default)]
+pub struct Bells {
+    pub inbox: Notify,
+    pub jobs: Notify,
+    pub messages: Notify,
+    pub timeline: Notify,
+}
+
+/// The state store. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pools: Pools,
+    pub bells: Arc<Bells>,
+}
+
+#[derive(Clone)]
+enum Pools {
+    /// One writer, because SQLite has one; readers beside it see the last commit.
+    Lite {
+        write: SqlitePool,
+        read: SqlitePool,
+    },
+    Postgres(PgPool),
+}
+
+/// A transaction. Dropped without [`Tx::commit`] it is rolled back.
+pub struct Tx {
+    pub(super) engine: Engine,
+    pub(super) wake: Wake,
+    bells: Arc<Bells>,
+}
+
+pub(super) enum Engine {
+    Lite(sqlx::Transaction<'static, Sqlite>),
+    Postgres(sqlx::Transaction<'static, Postgres>),
+}
+
+impl Store {
+    /// Opens SQLite in `data_dir` if `url` is empty, else PostgreSQL; brings the schema up to date.
+    pub async fn open(url: &str, data_dir: &Path) -> anyhow::Result<Self> {
+        let pools = if url.is_empty() { open_sqlite(data_dir).await? } else { open_postgres(url).await? };
+        Ok(Self { pools, bells: Arc::default() })
+    }
+
+    /// A transaction for reading: one snapshot of everything.
+    pub async fn read(&self) -> Result<Tx> {
+        let engine = match &self.pools {
+            Pools::Lite { read, .. } => Engine::Lite(read.begin().await?),
+            Pools::Postgres(pool) => {
+                let mut tx = pool.begin().await?;
+                sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                    .execute(&mut *tx)
+                    .await?;
+                Engine::Postgres(tx)
+            }
+        };
+        Ok(Tx { engine, wake: Wake::default(), bells: self.bells.clone() })
+    }
+
+    /// A transaction for writing. On SQLite there is one at a time: hold it briefly, and never across an outside call.
+    pub async fn write(&self) -> Result<Tx> {
+        let engine = match &self.pools {
+            Pools::Lite { write, .. } => Engine::Lite(write.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Postgres(pool) => Engine::Postgres(pool.begin().await?),
+        };
+        Ok(Tx { engine, wake: Wake::default(), bells: self.bells.clone() })
+    }
+
+    /// `sqlite` or `postgresql`.
+    pub fn engine_name(&self) -> &'static str {
+        match self.pools {
+            Pools::Lite { .. } => "sqlite",
+            Pools::Postgres(_) => "postgresql",
+        }
+    }
+
+    /// Closes the pools after what is under way.
+    pub async fn close(&self) {
+        match &self.pools {
+            Pools::Lite { write, read } => {
+                read.close().await;
+                write.close().await;
+            }
+            Pools::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+impl Tx {
+    /// Makes it durable, then wakes those who wait for what it wrote.
+    pub async fn commit(self) -> Result<()> {
+        match self.engine {
+            Engine::Lite(t) => t.commit().await?,
+            Engine::Postgres(t) => t.commit().await?,
+        }
+        let (wake, bells) = (self.wake, &self.bells);
+        for (rung, bell) in
+            [(wake.inbox, &bells.inbox), (wake.jobs, &bells.jobs), (wake.messages, &bells.messages)]
+        {
+            if rung {
+                bell.notify_one();
+            }
+        }
+        if wake.timeline {
+            bells.timeline.notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// Appended to a `SELECT` whose rows this transaction is going to change. SQLite needs none: it has one writer.
+    pub(super) fn for_update(&self) -> &'static str {
+        match self.engine {
+            Engine::Lite(_) => "",
+            Engine::Postgres(_) => " FOR UPDATE",
+        }
+    }
+
+    /// Like [`Tx::for_update`], passing over rows that somebody else holds.
+    pub(super) fn skip_locked(&self) -> &'static str {
+        match self.engine {
+            Engine::Lite(_) => "",
+            Engine::Postgres(_) => " FOR UPDATE SKIP LOCKED",
+        }
+    }
+
+    /// Serialises transactions of all replicas that name the same lock, until the end of this one.
+    pub(crate) async fn lock(&mut self, name: &'static str) -> Result<()> {
+        if let Engine::Postgres(t) = &mut self.engine {
+            sqlx::query("SELECT pg_advisory_xact_lock(hashtext($1))").bind(name).execute(&mut **t).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn open_sqlite(data_dir: &Path) -> anyhow::Result<Pools> {
+    let path = data_dir.join("aiops.db");
+    let options = SqliteConnectOptions::new()
+        .filename(&path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(5))
+        .pragma("temp_store", "memory")
+        .statement_cache_capacity(256);
+    let opening = || format!("opening the store in {}", path.display());
+    let write = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(Duration::from_secs(10))
+        .connect_with(options.clone())
+        .await
+        .with_context(opening)?;
+    super::migrate::sqlite(&write).await.with_context(opening)?;
+    let read = SqlitePoolOptions::new()
+        .max_connections(4)
+        .min_connections(1)
+        .acquire_timeout(Duration::from_secs(10))
+        .connect_with(options.read_only(true))
+        .await
+        .with_context(opening)?;
+    restrict(&path)?;
+    Ok(Pools::Lite { write, read })
+}
+
+/// The database holds alert texts and plans: only its owner reads it.
+fn restrict(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("restricting {} to its owner", path.display()))
+}
+
+async fn open_postgres(url: &str) -> anyhow::Result<Pools> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|e| anyhow::anyhow!("store.url is not a PostgreSQL URL: {e}"))?
+        .application_name("aiops");
+    let place = format!("{}:{}", options.get_host(), options.get_port());
+    let pool = PgPoolOptions::new()
+        .max_connections(16)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_with(options)
+        .await
+        .with_context(|| format!("connecting to PostgreSQL at {place}"))?;
+    super::migrate::postgres(&pool).await.with_context(|| format!("migrating PostgreSQL at {place}"))?;
+    Ok(Pools::Postgres(pool))
+}

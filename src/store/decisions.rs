@@ -1,0 +1,82 @@
+//! Decisions, for `explain`.
+
+use sqlx::FromRow;
+
+use super::{Result, Tx, exec, row, sql};
+use crate::model::{Decision, Stage};
+
+#[derive(FromRow)]
+struct Row {
+    at: i64,
+    stage: String,
+    fingerprint: Option<String>,
+    incident_id: Option<String>,
+    outcome: String,
+    clause: String,
+    why: String,
+}
+
+/// What a decision is about: an alert, an incident, or an alert in an incident.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct About<'a> {
+    pub fingerprint: Option<&'a str>,
+    pub incident_id: Option<&'a str>,
+}
+
+impl<'a> About<'a> {
+    pub fn incident(id: &'a str) -> Self {
+        Self { fingerprint: None, incident_id: Some(id) }
+    }
+    pub fn alert(fingerprint: &'a str, incident_id: Option<&'a str>) -> Self {
+        Self { fingerprint: Some(fingerprint), incident_id }
+    }
+}
+
+/// Records a choice; also the choice to do nothing.
+pub async fn add(
+    tx: &mut Tx,
+    stage: Stage,
+    about: About<'_>,
+    outcome: &str,
+    clause: &str,
+    why: &str,
+) -> Result<()> {
+    exec!(tx, |c| {
+        sqlx::query(
+        "INSERT INTO decisions (at, stage, fingerprint, incident_id, outcome, clause, why) VALUES ($1, $2, $3, $4, $5, $6, $7)"
+    )
+    .bind(row::micros(crate::clock::now()))
+    .bind(stage.as_str())
+    .bind(about.fingerprint)
+    .bind(about.incident_id)
+    .bind(outcome)
+    .bind(clause)
+    .bind(why)
+    })?;
+    Ok(())
+}
+
+/// Oldest first: all about an incident, or all about an alert; the newest 1,000.
+pub async fn of(tx: &mut Tx, about: About<'_>) -> Result<Vec<Decision>> {
+    let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(
+        "SELECT at, stage, fingerprint, incident_id, outcome, clause, why FROM decisions \
+         WHERE fingerprint = $1 OR incident_id = $2 ORDER BY id DESC LIMIT 1000"
+    )
+    .bind(about.fingerprint)
+    .bind(about.incident_id)
+    .fetch_all(c))?;
+    rows.into_iter()
+        .rev()
+        .map(|r| {
+            Ok(Decision {
+                at: row::time(r.at),
+                stage: row::word(&r.stage)?,
+                fingerprint: r.fingerprint,
+                incident_id: r.incident_id,
+                outcome: r.outcome,
+                clause: r.clause,
+                why: r.why,
+            })
+        })
+        .collect()
+}

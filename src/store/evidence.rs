@@ -1,0 +1,69 @@
+//! Evidence of an incident, numbered from 1.
+
+use sqlx::FromRow;
+
+use super::{Error, Result, Tx, exec, row, sql};
+use crate::model::Evidence;
+
+#[derive(FromRow)]
+struct Row {
+    number: i64,
+    kind: String,
+    source: String,
+    service: String,
+    summary: String,
+    data: String,
+    observed_at: i64,
+}
+
+impl Row {
+    fn model(self) -> Result<Evidence> {
+        Ok(Evidence {
+            id: format!("E{}", self.number),
+            kind: row::word(&self.kind)?,
+            data: row::from_json(&self.data)?,
+            observed_at: row::time(self.observed_at),
+            source: self.source,
+            service: self.service,
+            summary: self.summary,
+        })
+    }
+}
+
+/// Stores one under its id (`E` and a number); the same id again replaces it.
+pub async fn save(tx: &mut Tx, incident_id: &str, e: &Evidence) -> Result<()> {
+    let number: i64 =
+        e.id.strip_prefix('E')
+            .and_then(|n| n.parse().ok())
+            .ok_or_else(|| Error::Damaged(format!("evidence id {:?} is not E and a number", e.id)))?;
+    exec!(tx, |c| {
+        sqlx::query(
+        "INSERT INTO evidence (incident_id, number, kind, source, service, summary, data, observed_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (incident_id, number) DO UPDATE SET kind = excluded.kind, \
+         source = excluded.source, service = excluded.service, summary = excluded.summary, data = excluded.data, \
+         observed_at = excluded.observed_at"
+    )
+    .bind(incident_id)
+    .bind(number)
+    .bind(e.kind.as_str())
+    .bind(&e.source)
+    .bind(&e.service)
+    .bind(&e.summary)
+    .bind(row::to_json(&e.data))
+    .bind(row::micros(e.observed_at))
+    })?;
+    Ok(())
+}
+
+/// In the order of the numbers.
+pub async fn of(tx: &mut Tx, incident_id: &str) -> Result<Vec<Evidence>> {
+    let rows: Vec<Row> = sql!(tx, |c| {
+        sqlx::query_as(
+        "SELECT number, kind, source, service, summary, data, observed_at FROM evidence WHERE incident_id = $1 \
+         ORDER BY number LIMIT 1000"
+    )
+    .bind(incident_id)
+    .fetch_all(c)
+    })?;
+    rows.into_iter().map(Row::model).collect()
+}

@@ -1,0 +1,209 @@
+//! The outbox: what we owe each channel about each incident.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::{AssertSqlSafe, FromRow};
+
+use super::{Error, Result, Tx, exec, row, sql};
+use crate::model::{Message, MessageState};
+
+#[derive(FromRow)]
+struct Row {
+    incident_id: String,
+    channel: String,
+    state: String,
+    wanted_version: i64,
+    sent_version: i64,
+    episode: i64,
+    reference: Option<String>,
+    attempts: i64,
+    next_at: i64,
+    due_since: i64,
+    fence: i64,
+    last_error: Option<String>,
+    delivered_at: Option<i64>,
+}
+
+const COLUMNS: &str = "incident_id, channel, state, wanted_version, sent_version, episode, reference, attempts, next_at, \
+    due_since, fence, last_error, delivered_at";
+
+impl Row {
+    fn model(self) -> Result<Message> {
+        Ok(Message {
+            state: row::word(&self.state)?,
+            reference: row::from_json_opt(self.reference.as_deref())?,
+            next_at: row::time(self.next_at),
+            delivered_at: self.delivered_at.map(row::time),
+            incident_id: self.incident_id,
+            channel: self.channel,
+            wanted_version: self.wanted_version,
+            sent_version: self.sent_version,
+            episode: self.episode,
+            attempts: self.attempts,
+            last_error: self.last_error,
+        })
+    }
+}
+
+/// A message that is ours to deliver until the lease ends. Consumed when its outcome is recorded.
+#[derive(Debug)]
+pub struct Claimed {
+    pub message: Message,
+    /// Since when the newest version has been owed.
+    pub due_since: Timestamp,
+    fence: i64,
+}
+
+/// Owes these channels a message about the incident, due now. What is owed already stays as it is.
+pub async fn owe(tx: &mut Tx, incident_id: &str, channels: &[String], now: Timestamp) -> Result<()> {
+    for channel in channels {
+        exec!(tx, |c| {
+            sqlx::query(
+            "INSERT INTO messages (incident_id, channel, state, wanted_version, sent_version, episode, attempts, next_at, \
+             due_since, lease_until, fence) SELECT id, $2, 'due', version, 0, 0, 0, $3, $3, 0, 0 FROM incidents \
+             WHERE id = $1 ON CONFLICT (incident_id, channel) DO NOTHING"
+        )
+        .bind(incident_id)
+        .bind(channel)
+        .bind(row::micros(now))
+        })?;
+    }
+    tx.wake.messages = true;
+    Ok(())
+}
+
+/// The incident has a newer version: whatever is owed about it falls due. Dead ones get a new chance with it.
+pub(super) async fn fall_due(tx: &mut Tx, incident_id: &str, now: Timestamp) -> Result<()> {
+    exec!(tx, |c| sqlx::query(
+        "UPDATE messages SET wanted_version = (SELECT version FROM incidents WHERE id = $1), \
+         next_at = CASE WHEN state = 'due' AND next_at > $2 THEN next_at ELSE $2 END, \
+         attempts = CASE WHEN state = 'due' THEN attempts ELSE 0 END, \
+         due_since = CASE WHEN state = 'due' THEN due_since ELSE $2 END, state = 'due' WHERE incident_id = $1"
+    )
+    .bind(incident_id)
+    .bind(row::micros(now)))?;
+    tx.wake.messages = true;
+    Ok(())
+}
+
+/// Claims what is due of one channel, longest owed first.
+pub async fn claim(
+    tx: &mut Tx,
+    channel: &str,
+    now: Timestamp,
+    lease: Duration,
+    limit: i64,
+) -> Result<Vec<Claimed>> {
+    let query = format!(
+        "UPDATE messages SET lease_until = $3, fence = fence + 1 WHERE channel = $1 AND incident_id IN \
+         (SELECT incident_id FROM messages WHERE channel = $1 AND state = 'due' AND next_at <= $2 AND lease_until <= $2 \
+          ORDER BY due_since LIMIT $4{}) RETURNING {COLUMNS}",
+        tx.skip_locked()
+    );
+    let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query))
+        .bind(channel)
+        .bind(row::micros(now))
+        .bind(row::micros(crate::clock::after(now, lease)))
+        .bind(limit)
+        .fetch_all(c))?;
+    let mut claimed = Vec::with_capacity(rows.len());
+    for r in rows {
+        let (fence, due_since) = (r.fence, row::time(r.due_since));
+        claimed.push(Claimed { message: r.model()?, due_since, fence });
+    }
+    claimed.sort_by_key(|c| c.due_since);
+    Ok(claimed)
+}
+
+/// The provider has `version`. Stays due if a newer one has come meanwhile.
+pub async fn delivered(
+    tx: &mut Tx,
+    claimed: Claimed,
+    version: i64,
+    episode: i64,
+    reference: Option<&serde_json::Value>,
+) -> Result<()> {
+    let now = row::micros(crate::clock::now());
+    let changed = exec!(tx, |c| {
+        sqlx::query(
+        "UPDATE messages SET sent_version = $4, episode = $5, reference = COALESCE($6, reference), attempts = 0, \
+         last_error = NULL, delivered_at = $7, lease_until = 0, next_at = $7, due_since = $7, \
+         state = CASE WHEN wanted_version > $4 THEN 'due' ELSE 'delivered' END \
+         WHERE incident_id = $1 AND channel = $2 AND fence = $3"
+    )
+    .bind(&claimed.message.incident_id)
+    .bind(&claimed.message.channel)
+    .bind(claimed.fence)
+    .bind(version)
+    .bind(episode)
+    .bind(reference.map(row::to_json))
+    .bind(now)
+    })?;
+    tx.wake.messages = true;
+    held(changed)
+}
+
+/// It did not work; again at `next_at`.
+pub async fn failed(tx: &mut Tx, claimed: Claimed, error: &str, next_at: Timestamp) -> Result<()> {
+    let changed = exec!(tx, |c| sqlx::query(
+        "UPDATE messages SET attempts = attempts + 1, last_error = $4, next_at = $5, lease_until = 0 \
+         WHERE incident_id = $1 AND channel = $2 AND fence = $3"
+    )
+    .bind(&claimed.message.incident_id)
+    .bind(&claimed.message.channel)
+    .bind(claimed.fence)
+    .bind(error)
+    .bind(row::micros(next_at)))?;
+    held(changed)
+}
+
+/// Not now, and through nobody's fault: tries are not counted.
+pub async fn postpone(tx: &mut Tx, claimed: Claimed, next_at: Timestamp) -> Result<()> {
+    let changed = exec!(tx, |c| {
+        sqlx::query(
+        "UPDATE messages SET next_at = $4, lease_until = 0 WHERE incident_id = $1 AND channel = $2 AND fence = $3"
+    )
+    .bind(&claimed.message.incident_id)
+    .bind(&claimed.message.channel)
+    .bind(claimed.fence)
+    .bind(row::micros(next_at))
+    })?;
+    held(changed)
+}
+
+/// Ends it as [`MessageState::Suppressed`] or [`MessageState::Dead`] with the reason, until the incident changes again.
+pub async fn give_up(tx: &mut Tx, claimed: Claimed, state: MessageState, reason: &str) -> Result<()> {
+    let changed = exec!(tx, |c| sqlx::query(
+        "UPDATE messages SET state = $4, last_error = $5, lease_until = 0 \
+         WHERE incident_id = $1 AND channel = $2 AND fence = $3"
+    )
+    .bind(&claimed.message.incident_id)
+    .bind(&claimed.message.channel)
+    .bind(claimed.fence)
+    .bind(state.as_str())
+    .bind(reason))?;
+    held(changed)
+}
+
+fn held(changed: u64) -> Result<()> {
+    if changed == 1 { Ok(()) } else { Err(Error::LeaseLost) }
+}
+
+/// By channel name.
+pub async fn of(tx: &mut Tx, incident_id: &str) -> Result<Vec<Message>> {
+    let query = format!("SELECT {COLUMNS} FROM messages WHERE incident_id = $1 ORDER BY channel");
+    let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).bind(incident_id).fetch_all(c))?;
+    rows.into_iter().map(Row::model).collect()
+}
+
+/// When the next one of a channel is to be tried; `None` if nothing is owed.
+pub async fn next_due(tx: &mut Tx, channel: &str) -> Result<Option<Timestamp>> {
+    let at: Option<i64> = sql!(tx, |c| sqlx::query_scalar(
+        "SELECT MIN(CASE WHEN lease_until > next_at THEN lease_until ELSE next_at END) FROM messages \
+         WHERE channel = $1 AND state = 'due'"
+    )
+    .bind(channel)
+    .fetch_one(c))?;
+    Ok(at.map(row::time))
+}

@@ -1,0 +1,33 @@
+//! Columns to model values and back.
+
+use jiff::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Error, Result};
+
+/// Microseconds since the epoch.
+pub(super) fn micros(at: Timestamp) -> i64 {
+    at.as_microsecond()
+}
+
+pub(super) fn time(us: i64) -> Timestamp {
+    crate::clock::from_micros(us)
+}
+
+/// One of an enum's words.
+pub(super) fn word<T: std::str::FromStr<Err = String>>(text: &str) -> Result<T> {
+    text.parse().map_err(Error::Damaged)
+}
+
+pub(super) fn to_json<T: Serialize + ?Sized>(value: &T) -> String {
+    serde_json::to_string(value).expect("model types serialise to JSON")
+}
+
+pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text)
+        .map_err(|e| Error::Damaged(format!("{e} in {}", text.chars().take(200).collect::<String>())))
+}
+
+pub(super) fn from_json_opt<T: DeserializeOwned>(text: Option<&str>) -> Result<Option<T>> {
+    text.map(from_json).transpose()
+}

@@ -1,0 +1,71 @@
+//! What happened to each incident, in one sequence over all of them: the live stream reads it on from any position.
+
+use sqlx::{AssertSqlSafe, FromRow};
+
+use super::{Result, Tx, exec, row, sql};
+use crate::model::{Actor, TimelineEntry, TimelineKind};
+
+#[derive(FromRow)]
+struct Row {
+    seq: i64,
+    incident_id: String,
+    at: i64,
+    kind: String,
+    text: String,
+    actor: Option<String>,
+}
+
+impl Row {
+    fn model(self) -> Result<TimelineEntry> {
+        Ok(TimelineEntry {
+            seq: self.seq,
+            at: row::time(self.at),
+            kind: row::word(&self.kind)?,
+            actor: row::from_json_opt(self.actor.as_deref())?,
+            incident_id: self.incident_id,
+            text: self.text,
+        })
+    }
+}
+
+const COLUMNS: &str = "seq, incident_id, at, kind, text, actor";
+
+pub async fn add(
+    tx: &mut Tx,
+    incident_id: &str,
+    kind: TimelineKind,
+    text: &str,
+    actor: Option<&Actor>,
+) -> Result<()> {
+    exec!(tx, |c| sqlx::query(
+        "INSERT INTO timeline (incident_id, at, kind, text, actor) VALUES ($1, $2, $3, $4, $5)"
+    )
+    .bind(incident_id)
+    .bind(row::micros(crate::clock::now()))
+    .bind(kind.as_str())
+    .bind(text)
+    .bind(actor.map(row::to_json)))?;
+    tx.wake.timeline = true;
+    Ok(())
+}
+
+/// Oldest first; the newest 2,000.
+pub async fn of(tx: &mut Tx, incident_id: &str) -> Result<Vec<TimelineEntry>> {
+    let query = format!("SELECT {COLUMNS} FROM timeline WHERE incident_id = $1 ORDER BY seq DESC LIMIT 2000");
+    let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).bind(incident_id).fetch_all(c))?;
+    rows.into_iter().rev().map(Row::model).collect()
+}
+
+/// Over all incidents, after a position.
+pub async fn since(tx: &mut Tx, seq: i64, limit: i64) -> Result<Vec<TimelineEntry>> {
+    let query = format!("SELECT {COLUMNS} FROM timeline WHERE seq > $1 ORDER BY seq LIMIT $2");
+    let rows: Vec<Row> =
+        sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).bind(seq).bind(limit).fetch_all(c))?;
+    rows.into_iter().map(Row::model).collect()
+}
+
+/// The newest position; 0 if there is none.
+pub async fn newest(tx: &mut Tx) -> Result<i64> {
+    let seq: Option<i64> = sql!(tx, |c| sqlx::query_scalar("SELECT MAX(seq) FROM timeline").fetch_one(c))?;
+    Ok(seq.unwrap_or(0))
+}
