@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod http_client;
 pub mod ids;
+pub mod intake;
 pub mod metrics;
 pub mod model;
 pub mod retry;

@@ -36,6 +36,10 @@ metrics! {
     INTAKE_REJECTED: IntCounterVec["kind"] = "aiops_intake_rejected_total";
     /// Items not taken because the service was under pressure; the sender was told 503.
     INTAKE_SHED: IntCounterVec["kind"] = "aiops_intake_shed_total";
+    /// Invalid UTF-8 sequences that were replaced in telemetry, by source kind.
+    INTAKE_REPLACED: IntCounterVec["kind"] = "aiops_intake_replaced_sequences_total";
+    /// Log messages that were cut to the limit, by source kind.
+    INTAKE_CUT: IntCounterVec["kind"] = "aiops_intake_cut_messages_total";
     /// Seconds from a durable intake's parse to its commit.
     INTAKE_COMMIT_SECONDS: Histogram[] = "aiops_intake_commit_seconds", buckets [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
     /// Inbox deliveries that wait for correlation.
