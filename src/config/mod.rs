@@ -7,6 +7,7 @@ mod detect;
 mod load;
 mod observe;
 mod peers;
+mod playbooks;
 mod secret;
 mod store;
 
@@ -20,6 +21,7 @@ pub use detect::{BusSettings, Detect, Watch};
 pub use load::{ConfigError, Loaded, load};
 pub use observe::{Log, LogFormat, Otlp};
 pub use peers::{Alertmanager, HttpAuth, Prometheus};
+pub use playbooks::Playbooks;
 pub use secret::Secret;
 pub use store::{Retention, StoreSettings};
 
@@ -49,6 +51,7 @@ pub struct Settings {
     pub alertmanager: Alertmanager,
     pub detect: Detect,
     pub correlate: Correlate,
+    pub playbooks: Playbooks,
 }
 
 /// Strict limits for every YAML file that people write: one document, no deep nesting, no alias bombs, no `yes` for true.
@@ -74,6 +77,7 @@ impl Default for Settings {
             alertmanager: Alertmanager::default(),
             detect: Detect::default(),
             correlate: Correlate::default(),
+            playbooks: Playbooks::default(),
         }
     }
 }
@@ -95,5 +99,6 @@ impl Check for Settings {
         self.alertmanager.check("alertmanager", problems);
         self.detect.check("detect", problems);
         self.correlate.check("correlate", problems);
+        self.playbooks.check("playbooks", problems);
     }
 }

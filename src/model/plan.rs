@@ -25,6 +25,9 @@ pub struct Plan {
     #[serde(default)]
     pub rollback: Vec<PlanStep>,
     pub guards: Guards,
+    /// What the people who are called should do when it did not help.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub on_failure: String,
 }
 
 impl Plan {
@@ -48,7 +51,7 @@ pub struct PlanStep {
     /// Declared harmless to do twice; otherwise an unknown outcome after a crash waits for a human.
     #[serde(default)]
     pub idempotent: bool,
-    /// Further tries after a failure (never after an unknown outcome, unless `idempotent`).
+    /// Further tries after a failure; only for an `idempotent` step.
     #[serde(default)]
     pub retries: u32,
 }
@@ -68,7 +71,7 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         body: Option<serde_json::Value>,
         /// Accepted statuses; empty means 200–299.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         expect: Vec<u16>,
     },
     /// Asks Prometheus; fails unless the expectation holds.
@@ -109,7 +112,7 @@ pub enum Probe {
     Http {
         url: String,
         /// Accepted statuses; empty means 200–299.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         expect: Vec<u16>,
     },
     Command {
