@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# A PostgreSQL cluster of its own, apart from any that the machine runs: user `aiops` without a password, TCP on loopback only.
+#   postgres.sh run PORT DIR    serve on 127.0.0.1:PORT in the foreground; DIR is made on the first run and kept for the next
+set -euo pipefail
+. "$(dirname "$0")/cache.sh"
+
+# Debian keeps the server's programs off the PATH, one directory per major version; elsewhere they are on it.
+programs() {
+  local newest
+  newest=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
+  [ -x "$newest/initdb" ] && echo "$newest" && return
+  need initdb postgresql
+  dirname "$(command -v initdb)"
+}
+
+case ${1:-}/$# in
+run/3)
+  bin=$(programs)
+  port=$2 as=()
+  mkdir -p "$3"
+  dir=$(cd "$3" && pwd)
+  if [ "$(id -u)" = 0 ]; then  # PostgreSQL refuses to run as root
+    user=postgres
+    id "$user" >/dev/null 2>&1 || user=nobody
+    chown "$user" "$dir"
+    as=(setpriv "--reuid=$user" "--regid=$(id -g "$user")" --clear-groups --)
+    "${as[@]}" test -x "$dir" || die "$dir is out of reach for the user $user: choose another TMPDIR"
+  fi
+  cd "$dir"  # the user may not even see where we were
+  [ -e PG_VERSION ] ||
+    "${as[@]}" "$bin/initdb" --pgdata="$dir" --username=aiops --auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-sync --no-instructions
+  # Without fsync: tests end processes, not the machine, and what a process wrote survives its end.
+  exec "${as[@]}" "$bin/postgres" -D "$dir" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
+    -c max_connections=200 -c fsync=off ;;
+*) usage ;;
+esac
