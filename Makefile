@@ -1,0 +1,23 @@
+.PHONY: build test check deps bench clean
+
+build: ## the program, optimised: target/release/aiops
+	cargo build --release --locked
+
+test: deps ## everything that can fail, against real servers; skips nothing
+	cargo test --locked --all-targets
+	cargo test --locked --doc
+	@if [ -e tests/readme.sh ]; then tests/readme.sh; fi
+
+check: ## form: rustfmt, clippy, documentation
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+
+deps: ## the servers that the tests talk to
+	tests/deps.sh
+
+bench:
+	cargo bench --locked
+
+clean:
+	cargo clean
