@@ -55,19 +55,34 @@ impl Default for Correlate {
             reopen_within: Duration::from_secs(1800),
             topology: BTreeMap::new(),
             anomaly_opens: AnomalyOpens::Corroborated,
-            flap_count: 4,
+            flap_count: 3,
             flap_within: Duration::from_secs(600),
-            flap_quiet: Duration::from_secs(600),
+            flap_quiet: Duration::from_secs(300),
             maintenance: Vec::new(),
         }
     }
 }
 
 impl Correlate {
-    /// True if one of them calls the other.
-    pub fn neighbours(&self, a: &str, b: &str) -> bool {
-        let calls = |x: &str, y: &str| self.topology.get(x).is_some_and(|c| c.iter().any(|s| s == y));
-        calls(a, b) || calls(b, a)
+    /// The services that this one calls, then those that call it.
+    pub fn neighbours(&self, service: &str) -> Vec<String> {
+        let callees = self.topology.get(service).into_iter().flatten();
+        let callers = self.topology.iter().filter(|(_, calls)| calls.iter().any(|s| s == service));
+        let mut all: Vec<String> = callees.chain(callers.map(|(caller, _)| caller)).cloned().collect();
+        let mut seen = std::collections::HashSet::new();
+        all.retain(|s| s != service && seen.insert(s.clone()));
+        all
+    }
+
+    /// The service that these labels belong to: the first of `service_labels` that is there, else the alert's name.
+    pub fn service_of(&self, labels: &Labels) -> String {
+        let named = self.service_labels.iter().find_map(|l| labels.get(l)).filter(|s| !s.is_empty());
+        named.or_else(|| labels.get("alertname")).cloned().unwrap_or_else(|| "unknown".into())
+    }
+
+    /// The maintenance window that covers these labels now.
+    pub fn maintenance(&self, labels: &Labels, at: Timestamp) -> Option<&MaintenanceWindow> {
+        self.maintenance.iter().find(|w| w.covers(labels, at))
     }
 }
 

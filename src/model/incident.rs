@@ -30,6 +30,9 @@ pub struct Incident {
     pub opened_at: Timestamp,
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
+    /// When the newest signal that joined it began; the window for joining is measured from here.
+    #[schema(value_type = String, format = DateTime)]
+    pub last_signal_at: Timestamp,
     #[schema(value_type = Option<String>, format = DateTime)]
     pub resolved_at: Option<Timestamp>,
     /// Distinct alerts that ever belonged to it.

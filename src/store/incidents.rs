@@ -16,6 +16,7 @@ struct Row {
     started_at: i64,
     opened_at: i64,
     updated_at: i64,
+    last_signal_at: i64,
     resolved_at: Option<i64>,
     alert_count: i64,
     firing_count: i64,
@@ -27,7 +28,7 @@ struct Row {
     resolved_by: Option<String>,
 }
 
-const COLUMNS: &str = "id, state, severity, title, service, started_at, opened_at, updated_at, resolved_at, alert_count, \
+const COLUMNS: &str = "id, state, severity, title, service, started_at, opened_at, updated_at, last_signal_at, resolved_at, alert_count, \
     firing_count, version, episode, flapping, suppressed, acknowledged_by, resolved_by";
 
 impl Row {
@@ -38,6 +39,7 @@ impl Row {
             started_at: row::time(self.started_at),
             opened_at: row::time(self.opened_at),
             updated_at: row::time(self.updated_at),
+            last_signal_at: row::time(self.last_signal_at),
             resolved_at: self.resolved_at.map(row::time),
             acknowledged_by: row::from_json_opt(self.acknowledged_by.as_deref())?,
             id: self.id,
@@ -115,20 +117,24 @@ pub async fn list(tx: &mut Tx, filter: &Filter, limit: i64, cursor: Option<&str>
     Ok(Page::of(items, limit, |i| i.id.clone()))
 }
 
-/// Those that a new signal may join: not resolved, or resolved since `resolved_after`. Most recently changed first.
-pub async fn candidates(tx: &mut Tx, resolved_after: Timestamp) -> Result<Vec<Incident>> {
-    let query = format!(
-        "SELECT {COLUMNS} FROM incidents WHERE state <> 'resolved' OR resolved_at >= $1 ORDER BY updated_at DESC LIMIT 5000"
-    );
-    let rows: Vec<Row> =
-        sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).bind(row::micros(resolved_after)).fetch_all(c))?;
+/// Those of these services that are not resolved, the most recently changed first.
+pub async fn open_of(tx: &mut Tx, services: &[String]) -> Result<Vec<Incident>> {
+    let rows: Vec<Row> = sql!(tx, |c| async move {
+        let mut q = sqlx::QueryBuilder::new(format!("SELECT {COLUMNS} FROM incidents WHERE service IN ("));
+        let mut list = q.separated(", ");
+        for service in services {
+            list.push_bind(service.as_str());
+        }
+        q.push(") AND state <> 'resolved' ORDER BY updated_at DESC LIMIT 100");
+        q.build_query_as().persistent(false).fetch_all(c).await
+    })?;
     rows.into_iter().map(Row::model).collect()
 }
 
 pub async fn insert(tx: &mut Tx, i: &Incident) -> Result<()> {
     let query = format!(
         "INSERT INTO incidents ({COLUMNS}, flips) VALUES \
-         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, '[]')"
+         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, '[]')"
     );
     exec!(tx, |c| bind(sqlx::query(AssertSqlSafe(query)), i)).map(|_| tx.wake.timeline = true)?;
     Ok(())
@@ -139,8 +145,8 @@ pub async fn save(tx: &mut Tx, i: &Incident) -> Result<()> {
     exec!(tx, |c| bind(
         sqlx::query(
             "UPDATE incidents SET state = $2, severity = $3, title = $4, service = $5, started_at = $6, opened_at = $7, \
-             updated_at = $8, resolved_at = $9, alert_count = $10, firing_count = $11, version = $12, episode = $13, \
-             flapping = $14, suppressed = $15, acknowledged_by = $16, resolved_by = $17 WHERE id = $1"
+             updated_at = $8, last_signal_at = $9, resolved_at = $10, alert_count = $11, firing_count = $12, version = $13, \
+             episode = $14, flapping = $15, suppressed = $16, acknowledged_by = $17, resolved_by = $18 WHERE id = $1"
         ),
         i
     ))?;
@@ -171,6 +177,7 @@ where
         .bind(row::micros(i.started_at))
         .bind(row::micros(i.opened_at))
         .bind(row::micros(i.updated_at))
+        .bind(row::micros(i.last_signal_at))
         .bind(i.resolved_at.map(row::micros))
         .bind(i.alert_count)
         .bind(i.firing_count)

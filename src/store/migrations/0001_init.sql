@@ -24,6 +24,7 @@ CREATE TABLE incidents (
     started_at BIGINT NOT NULL,
     opened_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
+    last_signal_at BIGINT NOT NULL,
     resolved_at BIGINT,
     alert_count BIGINT NOT NULL,
     firing_count BIGINT NOT NULL,

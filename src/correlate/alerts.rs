@@ -1,0 +1,201 @@
+//! One alert event: is it news, and to which incident does it belong?
+
+use super::{Deps, Outcome, lifecycle};
+use crate::{
+    clock,
+    model::{Alert, AlertEvent, AlertState, Severity, Stage, TimelineKind},
+    store::{
+        Result, Tx, alerts,
+        decisions::{self, About},
+        timeline,
+    },
+};
+
+/// What an event means beside what is known of its alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// It fires, and did not before.
+    Fires,
+    /// It fires, as we knew.
+    Repeat,
+    /// It fired, and does not any more.
+    Resolves,
+    /// An end that we knew of, or of something that we never saw fire.
+    NothingToResolve,
+    /// Sent before what we know, arrived after it.
+    Late,
+}
+
+/// Compares times, not the order of arrival: retries, HA peers and group flushes deliver out of order.
+fn classify(known: Option<&Alert>, event: &AlertEvent, now: jiff::Timestamp) -> News {
+    let Some(known) = known else {
+        return if event.state == AlertState::Firing { News::Fires } else { News::NothingToResolve };
+    };
+    match (known.state, event.state) {
+        (AlertState::Firing, AlertState::Firing) => News::Repeat,
+        (AlertState::Resolved, AlertState::Resolved) => News::NothingToResolve,
+        // The end of an earlier episode than the one that we know of.
+        (AlertState::Firing, AlertState::Resolved) if event.ends_at.is_some_and(|e| e < known.starts_at) => {
+            News::Late
+        }
+        (AlertState::Firing, AlertState::Resolved) => News::Resolves,
+        (AlertState::Resolved, AlertState::Firing) => {
+            // Prometheus itself and the reconciler speak of now; a webhook may have been waiting in a retry.
+            let speaks_of_now = event.expires_at.is_some_and(|t| t > now) || event.source == "reconcile";
+            let began_before_the_end = known.ends_at.is_some_and(|end| event.starts_at <= end);
+            if began_before_the_end && !speaks_of_now { News::Late } else { News::Fires }
+        }
+    }
+}
+
+pub(super) async fn apply(deps: &Deps, tx: &mut Tx, event: AlertEvent, out: &mut Outcome) -> Result<()> {
+    let now = clock::now();
+    let known = alerts::get(tx, &event.fingerprint).await?;
+    match classify(known.as_ref(), &event, now) {
+        News::Fires => fires(deps, tx, event, known, out).await,
+        News::Resolves => resolves(deps, tx, event, known.expect("only a known alert resolves"), out).await,
+        News::Repeat => alerts::seen(tx, &event.fingerprint, now, event.expires_at).await,
+        News::NothingToResolve => nothing_to_resolve(tx, &event, known).await,
+        News::Late => {
+            let incident = known.and_then(|k| k.incident_id);
+            let why = format!(
+                "{} says {} of an episode that began {}, but a later state is known already",
+                event.source, event.state, event.starts_at
+            );
+            let about = About::alert(&event.fingerprint, incident.as_deref());
+            decisions::add(tx, Stage::Correlate, about, "ignored", "out of order", &why).await
+        }
+    }
+}
+
+async fn fires(
+    deps: &Deps,
+    tx: &mut Tx,
+    event: AlertEvent,
+    known: Option<Alert>,
+    out: &mut Outcome,
+) -> Result<()> {
+    let mut alert = alert_of(event, known.as_ref().and_then(|k| k.incident_id.clone()));
+    let signal = lifecycle::Signal {
+        service: deps.settings.service_of(&alert.labels),
+        severity: Severity::from_label(
+            alert.labels.get("severity").or_else(|| alert.labels.get("priority")).map(String::as_str),
+        ),
+        title: alert.title().to_owned(),
+        started_at: alert.starts_at,
+        labels: alert.labels.clone(),
+        fingerprint: Some(alert.fingerprint.clone()),
+        previous_incident: alert.incident_id.take(),
+    };
+    let id = lifecycle::admit(deps, tx, &signal, out).await?;
+    alert.incident_id = Some(id.clone());
+    alerts::save(tx, &alert).await?;
+    let text = format!("{} is firing: {}", alert.name(), alert.title());
+    timeline::add(tx, &id, TimelineKind::AlertFiring, &text, None).await?;
+    lifecycle::recount(tx, &id).await
+}
+
+async fn resolves(
+    deps: &Deps,
+    tx: &mut Tx,
+    event: AlertEvent,
+    known: Alert,
+    out: &mut Outcome,
+) -> Result<()> {
+    let ended = event.ends_at.unwrap_or_else(clock::now);
+    let alert = Alert {
+        state: AlertState::Resolved,
+        ends_at: Some(ended),
+        expires_at: None,
+        last_seen_at: clock::now(),
+        annotations: if event.annotations.is_empty() { known.annotations } else { event.annotations },
+        ..known
+    };
+    alerts::save(tx, &alert).await?;
+    let Some(id) = alert.incident_id.clone() else { return Ok(()) };
+    let text = format!("{} is resolved: {}", alert.name(), alert.title());
+    timeline::add(tx, &id, TimelineKind::AlertResolved, &text, None).await?;
+    lifecycle::recount(tx, &id).await?;
+    lifecycle::resolve_if_over(
+        deps,
+        tx,
+        &id,
+        &format!("the last firing alert, {}, resolved", alert.name()),
+        out,
+    )
+    .await
+}
+
+/// Keeps it on record, so that a late firing event of the same episode is known to be late.
+async fn nothing_to_resolve(tx: &mut Tx, event: &AlertEvent, known: Option<Alert>) -> Result<()> {
+    if known.is_some() {
+        return alerts::seen(tx, &event.fingerprint, clock::now(), None).await;
+    }
+    alerts::save(tx, &alert_of(event.clone(), None)).await?;
+    let about = About::alert(&event.fingerprint, None);
+    let why = format!("{} says resolved, but it was never seen firing here", event.source);
+    decisions::add(tx, Stage::Correlate, about, "ignored", "resolved before it was seen", &why).await
+}
+
+fn alert_of(event: AlertEvent, incident_id: Option<String>) -> Alert {
+    Alert {
+        fingerprint: event.fingerprint,
+        source: event.source,
+        labels: event.labels,
+        annotations: event.annotations,
+        state: event.state,
+        starts_at: event.starts_at,
+        ends_at: event.ends_at.filter(|_| event.state == AlertState::Resolved),
+        expires_at: event.expires_at,
+        generator_url: event.generator_url,
+        incident_id,
+        last_seen_at: clock::now(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> jiff::Timestamp {
+        jiff::Timestamp::from_second(seconds).expect("in range")
+    }
+
+    fn event(state: AlertState, starts: i64, ends: Option<i64>) -> AlertEvent {
+        AlertEvent {
+            source: "alertmanager".into(),
+            fingerprint: "00".into(),
+            state,
+            labels: [("alertname".to_owned(), "Down".to_owned())].into(),
+            annotations: Default::default(),
+            starts_at: at(starts),
+            ends_at: ends.map(at),
+            expires_at: None,
+            generator_url: String::new(),
+        }
+    }
+
+    #[test]
+    fn order_of_arrival_does_not_matter() {
+        use AlertState::{Firing, Resolved};
+        let now = at(1000);
+        let firing = alert_of(event(Firing, 100, None), None);
+        let resolved = alert_of(event(Resolved, 100, Some(200)), None);
+        let news = |known: Option<&Alert>, e: AlertEvent| classify(known, &e, now);
+        assert_eq!(news(None, event(Firing, 100, None)), News::Fires);
+        assert_eq!(news(None, event(Resolved, 100, Some(200))), News::NothingToResolve);
+        assert_eq!(news(Some(&firing), event(Firing, 100, None)), News::Repeat);
+        assert_eq!(news(Some(&firing), event(Resolved, 100, Some(200))), News::Resolves);
+        assert_eq!(
+            news(Some(&firing), event(Resolved, 10, Some(50))),
+            News::Late,
+            "an earlier episode's end"
+        );
+        assert_eq!(news(Some(&resolved), event(Firing, 100, None)), News::Late, "a retry that waited");
+        assert_eq!(news(Some(&resolved), event(Firing, 300, None)), News::Fires, "a new episode");
+        assert_eq!(news(Some(&resolved), event(Resolved, 100, Some(200))), News::NothingToResolve);
+        let mut direct = event(Firing, 100, None);
+        direct.expires_at = Some(at(1240));
+        assert_eq!(news(Some(&resolved), direct), News::Fires, "Prometheus says that it fires now");
+    }
+}
