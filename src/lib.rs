@@ -4,6 +4,7 @@
 //! (`correlate`), an incident is diagnosed (`diagnose`, `llm`), a playbook is proposed (`decide`, `playbook`), carried out
 //! (`act`), checked (`verify`) and told of (`notify`). `pipeline` knows the order; nothing else does.
 
+pub mod breaker;
 pub mod bus;
 pub mod clock;
 pub mod config;
@@ -13,5 +14,6 @@ pub mod ids;
 pub mod intake;
 pub mod metrics;
 pub mod model;
+pub mod redact;
 pub mod retry;
 pub mod store;

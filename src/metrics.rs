@@ -64,6 +64,24 @@ metrics! {
     JOB_SECONDS: HistogramVec["kind"] = "aiops_job_seconds", buckets [0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0];
     /// Internal alarms that are active (1) or not (0), by alarm.
     ALARMS: IntGaugeVec["alarm"] = "aiops_alarm_active";
+    /// Circuit breakers: 0 closed, 1 half-open, 2 open.
+    BREAKER_STATE: IntGaugeVec["dependency"] = "aiops_breaker_state";
+    /// Changes of a circuit breaker's state, by the state entered.
+    BREAKER_TRANSITIONS: IntCounterVec["dependency", "state"] = "aiops_breaker_transitions_total";
+    /// Calls that a circuit breaker refused.
+    BREAKER_REJECTED: IntCounterVec["dependency"] = "aiops_breaker_rejected_total";
+    /// Questions to a language model, by provider and what became of them.
+    LLM_ATTEMPTS: IntCounterVec["provider", "result"] = "aiops_llm_attempts_total";
+    /// Seconds that a language model took, answers and failures alike.
+    LLM_SECONDS: HistogramVec["provider"] = "aiops_llm_seconds", buckets [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0];
+    /// Tokens spent on language models, by provider and direction (in, out).
+    LLM_TOKENS: IntCounterVec["provider", "direction"] = "aiops_llm_tokens_total";
+    /// Evidence sources asked, by source and whether they answered (ok), failed or were too slow (missing).
+    EVIDENCE: IntCounterVec["source", "result"] = "aiops_evidence_total";
+    /// Facts left out because a source gave more than its limit, by source.
+    EVIDENCE_DROPPED: IntCounterVec["source"] = "aiops_evidence_dropped_total";
+    /// Seconds from a diagnosis job's start to its result, by tier.
+    DIAGNOSE_SECONDS: HistogramVec["tier"] = "aiops_diagnose_seconds", buckets [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0];
     /// Rows deleted by retention.
     RETENTION_DELETED: IntCounter[] = "aiops_retention_deleted_total";
 }

@@ -1,9 +1,12 @@
 //! Typed settings: defaults, then one YAML file, then the environment. Every section checks itself; every problem says where
 //! it is and what would be right.
 
+mod breaker;
 mod check;
 mod correlate;
 mod detect;
+mod diagnose;
+mod llm;
 mod load;
 mod observe;
 mod peers;
@@ -15,9 +18,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use breaker::Breaker;
 pub use check::{Check, Problem};
 pub use correlate::{AnomalyOpens, Correlate, MaintenanceWindow, Matcher};
 pub use detect::{BusSettings, Detect, Watch};
+pub use diagnose::{Diagnose, Queries};
+pub use llm::{Limits, Llm, Ollama, OpenAi};
 pub use load::{ConfigError, Loaded, load};
 pub use observe::{Log, LogFormat, Otlp};
 pub use peers::{Alertmanager, HttpAuth, Prometheus};
@@ -52,6 +58,9 @@ pub struct Settings {
     pub detect: Detect,
     pub correlate: Correlate,
     pub playbooks: Playbooks,
+    pub breaker: Breaker,
+    pub diagnose: Diagnose,
+    pub llm: Llm,
 }
 
 /// Strict limits for every YAML file that people write: one document, no deep nesting, no alias bombs, no `yes` for true.
@@ -78,6 +87,9 @@ impl Default for Settings {
             detect: Detect::default(),
             correlate: Correlate::default(),
             playbooks: Playbooks::default(),
+            breaker: Breaker::default(),
+            diagnose: Diagnose::default(),
+            llm: Llm::default(),
         }
     }
 }
@@ -100,5 +112,8 @@ impl Check for Settings {
         self.detect.check("detect", problems);
         self.correlate.check("correlate", problems);
         self.playbooks.check("playbooks", problems);
+        self.breaker.check("breaker", problems);
+        self.diagnose.check("diagnose", problems);
+        self.llm.check("llm", problems);
     }
 }
