@@ -19,11 +19,11 @@ const ALTERNATIVES: &[&str] = &[
     r"(?P<pem>-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\z))",
     // Tokens whose issuers made them easy to recognise.
     r"(?P<token>(?-u:\b)(?:(?:AKIA|ASIA|AGPA|AIDA|AROA|ANPA)[A-Z0-9]{16}(?-u:\b)|xox[a-z]-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{10,}|gh[a-z]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{16,}|[0-9]{6,12}:[A-Za-z0-9_-]{30,}|sk-[A-Za-z0-9_-]{16,}|[a-z]k_(?:live|test)_[A-Za-z0-9]{10,}|AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_.-]{20,}|SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|npm_[A-Za-z0-9]{30,}|hvs\.[A-Za-z0-9_-]{20,}|eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*)*))",
-    r"(?P<hook>(?-u:\b)hooks\.slack\.com/(?:services|workflows|triggers)/)[A-Za-z0-9_/-]+",
-    r"(?P<bot>/bot)[0-9]{6,12}:[A-Za-z0-9_-]{20,}",
+    r"(?P<hook>(?-u:\b)hooks\.slack\.com/(?:services|workflows|triggers)/)[A-Za-z0-9_/*-]+",
+    r"(?P<bot>/bot)(?:[0-9]{6,12}:[A-Za-z0-9_-]{20,}|\*\*\*)",
     // scheme://user:password@host and scheme://token@host
     r#"(?P<url>(?-u:\b)[A-Za-z][A-Za-z0-9+.-]*://[^\x00-\x20:/@"'<>]*:)[^\x00-\x20/"'<>]+@"#,
-    r#"(?P<urltoken>(?-u:\b)[A-Za-z][A-Za-z0-9+.-]*://)[^\x00-\x20:/@"'<>]{20,}@"#,
+    r#"(?P<urltoken>(?-u:\b)[A-Za-z][A-Za-z0-9+.-]*://)(?:[^\x00-\x20:/@"'<>]{20,}|\*\*\*)@"#,
     // Headers whose whole value is secret.
     r#"(?P<auth>(?-u:\b)(?i-u:(?:proxy-)?authorization)["']?[ \t]*[:=][ \t]*["']?(?:(?i-u:bearer|basic|token|apikey|negotiate)[ \t]+)?)[^\x00-\x20"',]+(?P<authrest>[^\r\n"']*)"#,
     r#"(?P<cookie>(?-u:\b)(?i-u:(?:set-)?cookie)["']?[ \t]*:[ \t]*["']?)[^\r\n"']+"#,
