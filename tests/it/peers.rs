@@ -1,28 +1,27 @@
-//! Starts the real servers that the tests talk to, each on a free loopback port, and sees that none outlives the test run.
+//! Starts the real servers that the tests talk to, each on a free loopback port, and sees that none
+//! outlives the test run.
 //!
-//! The servers come from `tests/real/*.sh`. One that is not installed fails the test with the script's own message, which says what to install.
+//! The servers come from `tests/real/*.sh`. One that is not installed fails the test with the script's own
+//! message, which says what to install.
+
+mod child;
+mod janitor;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
-use std::io::Write;
+use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::sync::Mutex;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use serde::Deserialize;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
-const READY_WITHIN: Duration = Duration::from_secs(30);
-const STOPS_WITHIN: Duration = Duration::from_secs(5);
+use child::finish;
+pub use child::{Child, Ready, wait_ready};
+pub use janitor::scratch;
 
 /// Prometheus with the given `prometheus.yml`; accepts remote write and `POST /-/reload`.
 pub struct Prometheus {
@@ -102,7 +101,8 @@ impl Postgres {
     }
 }
 
-/// A mail server that keeps what it receives. It refuses a recipient such as `fail450@…` or `fail550@…` with that reply code.
+/// A mail server that keeps what it receives. It refuses a recipient such as `fail450@…` or `fail550@…`
+/// with that reply code.
 pub struct Smtp {
     pub port: u16,
     /// The server's own certificate, for a client to trust, where it speaks TLS.
@@ -182,7 +182,8 @@ impl Mail {
     }
 }
 
-/// Ollama with a tiny model of random weights: its answers obey the schema that was asked for, and mean nothing.
+/// Ollama with a tiny model of random weights: its answers obey the schema that was asked for, and mean
+/// nothing.
 pub struct Ollama {
     pub url: String,
     pub child: Child,
@@ -204,120 +205,6 @@ impl Ollama {
     }
 }
 
-/// A process that serves something, in a process group of its own. Dropping it ends the whole group.
-pub struct Child {
-    command: Command,
-    log: PathBuf,
-    ready: Ready,
-    /// None once it has ended and been waited for.
-    process: Option<std::process::Child>,
-}
-
-/// How to know that a process serves.
-pub enum Ready {
-    /// It answers a GET of this URL with success.
-    Http(String),
-    /// It accepts connections on this port of 127.0.0.1.
-    Port(u16),
-    /// It lets us sign in to this database.
-    Postgres(String),
-}
-
-impl Child {
-    /// Starts `command`, what it prints going to the end of `log`, and waits until it serves.
-    pub async fn start(mut command: Command, log: &Path, ready: Ready) -> Self {
-        command.stdin(Stdio::null()).process_group(0);
-        let mut child = Self { command, log: log.to_owned(), ready, process: None };
-        child.restart().await;
-        child
-    }
-
-    /// Asks it to end, insists after five seconds, and returns when it is gone.
-    pub fn stop(&mut self) {
-        self.end(Signal::TERM);
-    }
-
-    /// `kill -9`.
-    pub fn kill(&mut self) {
-        self.end(Signal::KILL);
-    }
-
-    /// Starts it anew with the arguments, the port and the directory that it had, and waits until it serves.
-    pub async fn restart(&mut self) {
-        self.stop();
-        self.process = Some(spawn(&mut self.command, &self.log));
-        self.wait_ready().await;
-    }
-
-    /// All that it has printed.
-    pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    async fn wait_ready(&mut self) {
-        let deadline = Instant::now() + READY_WITHIN;
-        while !self.ready.now().await {
-            assert!(!self.has_ended(), "{:?} ended before it was ready:\n{}", self.command, self.log());
-            assert!(Instant::now() < deadline, "{:?} was not ready in time:\n{}", self.command, self.log());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    fn end(&mut self, signal: Signal) {
-        let Some(process) = &self.process else { return };
-        let group = Pid::from_child(process);
-        let _ = kill_process_group(group, signal);
-        let deadline = Instant::now() + STOPS_WITHIN;
-        while !self.has_ended() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        // Also for what it started itself and left behind. Until it is waited for, even a process that has ended keeps its
-        // number, so this cannot reach a stranger.
-        let _ = kill_process_group(group, Signal::KILL);
-        self.process.take().map(|mut process| process.wait());
-        janitor().tell("end", group);
-    }
-
-    fn has_ended(&self) -> bool {
-        let Some(process) = &self.process else {
-            return true;
-        };
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        waitid(WaitId::Pid(Pid::from_child(process)), look).expect("it is our child").is_some()
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-impl Ready {
-    async fn now(&self) -> bool {
-        match self {
-            Self::Http(url) => http()
-                .get(url)
-                .timeout(Duration::from_secs(2))
-                .send()
-                .await
-                .is_ok_and(|answer| answer.status().is_success()),
-            Self::Port(port) => TcpStream::connect(("127.0.0.1", *port)).await.is_ok(),
-            Self::Postgres(url) => PgConnection::connect(url).await.is_ok(),
-        }
-    }
-}
-
-/// Waits until a GET of `url` succeeds, for a server that is no [`Child`].
-pub async fn wait_ready(url: &str) {
-    let ready = Ready::Http(url.to_owned());
-    let deadline = Instant::now() + READY_WITHIN;
-    while !ready.now().await {
-        assert!(Instant::now() < deadline, "{url} was not ready in time");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 /// An HTTP client that goes through no proxy.
 pub fn http() -> reqwest::Client {
     // The second call and every later one finds it installed.
@@ -325,8 +212,8 @@ pub fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().expect("no option that can fail")
 }
 
-/// A port on which nothing listens, never twice the same in one run. From below the range that the system takes for outgoing
-/// connections, so that none of those gets there first.
+/// A port on which nothing listens, never twice the same in one run. From below the range that the system
+/// takes for outgoing connections, so that none of those gets there first.
 pub fn free_port() -> u16 {
     static TAKEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
     let mut taken = TAKEN.lock().expect("nothing panics under it");
@@ -340,14 +227,6 @@ pub fn free_port() -> u16 {
         .expect("one of 8000 ports is free")
 }
 
-/// A fresh directory, removed when the run ends. Other users may pass through it, for a server that does not run as root.
-pub fn scratch(name: &str) -> PathBuf {
-    static COUNT: AtomicUsize = AtomicUsize::new(1);
-    let dir = janitor().root.join(format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
-    fs::DirBuilder::new().mode(0o711).create(&dir).expect("the name is new");
-    dir
-}
-
 fn free_url() -> (String, u16) {
     let port = free_port();
     (format!("http://127.0.0.1:{port}"), port)
@@ -358,67 +237,4 @@ pub fn script(name: &str) -> Command {
     let mut command = Command::new("bash");
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real").join(name));
     command
-}
-
-/// Runs a command that comes to its end by itself.
-async fn finish(command: Command) {
-    let output = tokio::process::Command::from(command).output();
-    let output = tokio::time::timeout(READY_WITHIN, output)
-        .await
-        .expect("it ends in time")
-        .expect("bash is installed");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn spawn(command: &mut Command, log: &Path) -> std::process::Child {
-    let output =
-        File::options().create(true).append(true).open(log).expect("the test's directory is writable");
-    let errors = output.try_clone().expect("a file handle can be cloned");
-    let process = command
-        .stdout(output)
-        .stderr(errors)
-        .spawn()
-        .unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
-    janitor().tell("start", Pid::from_child(&process));
-    process
-}
-
-/// The process that cleans up after this one, whether it returns, panics, or is killed.
-///
-/// `PR_SET_PDEATHSIG` would not do: the kernel sends that signal when the *thread* that started the child ends, which for a server
-/// that tests share is the end of the first test; and it reaches no grandchild.
-struct Janitor {
-    root: PathBuf,
-    orders: Mutex<ChildStdin>,
-}
-
-fn janitor() -> &'static Janitor {
-    static JANITOR: OnceLock<Janitor> = OnceLock::new();
-    JANITOR.get_or_init(|| {
-        let root = tempfile::Builder::new()
-            .prefix("aiops-it-")
-            .permissions(Permissions::from_mode(0o711))
-            .tempdir()
-            .expect("the system's directory for temporary files is writable")
-            .keep();
-        // In a group of its own, so that Ctrl-C in a terminal ends the tests and not the cleaning; and with no output of ours, which
-        // would keep a pipe open that somebody reads to its end.
-        let mut process = script("janitor.sh")
-            .arg(&root)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .expect("bash is installed");
-        let orders = Mutex::new(process.stdin.take().expect("it is piped"));
-        Janitor { root, orders }
-    })
-}
-
-impl Janitor {
-    fn tell(&self, event: &str, group: Pid) {
-        let mut orders = self.orders.lock().expect("nothing panics under it");
-        writeln!(orders, "{event} {group}").expect("the janitor lives as long as we do");
-    }
 }
