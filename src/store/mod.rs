@@ -20,6 +20,8 @@ pub mod page;
 pub mod retention;
 mod row;
 pub mod runs;
+#[doc(hidden)]
+pub mod testing;
 pub mod timeline;
 pub mod tokens;
 

@@ -1,4 +1,7 @@
 //! Flows through the public surface, against real servers.
 
+mod correlate;
 mod peers;
 mod peers_smoke;
+mod store;
+mod stores;

@@ -1,0 +1,237 @@
+//! Signals become incidents: grouping, order of arrival, resolving, reopening, flapping, maintenance.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use aiops::{
+    clock, config,
+    correlate::{self, Deps, Outcome},
+    model::*,
+    store::{
+        Store,
+        decisions::{self, About},
+        inbox::{self, Delivery, Prepared},
+        incidents, messages, timeline,
+    },
+};
+use jiff::Timestamp;
+
+use crate::stores::on_both_stores;
+
+fn deps(store: &Store, settings: config::Correlate) -> Deps {
+    Deps { store: store.clone(), settings: Arc::new(settings), channels: Arc::new(["stdout".to_owned()]) }
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+fn firing(name: &str, service: &str, starts_at: Timestamp) -> AlertEvent {
+    let labels = labels(&[("alertname", name), ("service", service), ("severity", "critical")]);
+    AlertEvent {
+        source: "alertmanager".into(),
+        fingerprint: fingerprint(&labels),
+        state: AlertState::Firing,
+        annotations: [("summary".to_owned(), format!("{name} on {service}"))].into(),
+        labels,
+        starts_at,
+        ends_at: None,
+        expires_at: None,
+        generator_url: String::new(),
+    }
+}
+
+fn resolved(event: &AlertEvent) -> AlertEvent {
+    AlertEvent { state: AlertState::Resolved, ends_at: Some(clock::now()), ..event.clone() }
+}
+
+fn anomaly(service: &str, kind: AnomalyKind, key: &str) -> AnomalyEvent {
+    AnomalyEvent {
+        kind,
+        key: key.into(),
+        service: service.into(),
+        severity: Severity::Warning,
+        title: format!("{kind} on {service}"),
+        detail: serde_json::json!({}),
+        started_at: clock::now(),
+        ended_at: None,
+    }
+}
+
+/// Through the inbox, as in life.
+async fn deliver(deps: &Deps, delivery: Delivery) -> Outcome {
+    let mut tx = deps.store.write().await.expect("begins");
+    inbox::append(&mut tx, &[Prepared::new(&delivery)]).await.expect("appended");
+    tx.commit().await.expect("commits");
+    let (tx, out) = correlate::drain(deps, 100).await.expect("drains").expect("something waits");
+    tx.commit().await.expect("commits");
+    out
+}
+
+async fn alert(deps: &Deps, event: AlertEvent) -> Outcome {
+    deliver(deps, Delivery::Alerts(vec![event])).await
+}
+
+async fn all(store: &Store) -> Vec<Incident> {
+    let mut tx = store.read().await.expect("begins");
+    incidents::list(&mut tx, &incidents::Filter::default(), 100, None).await.expect("lists").items
+}
+
+async fn kinds(store: &Store, id: &str) -> Vec<TimelineKind> {
+    let mut tx = store.read().await.expect("begins");
+    timeline::of(&mut tx, id).await.expect("reads").into_iter().map(|e| e.kind).collect()
+}
+
+async fn clauses(store: &Store, about: About<'_>) -> Vec<(String, String)> {
+    let mut tx = store.read().await.expect("begins");
+    let found = decisions::of(&mut tx, about).await.expect("reads");
+    found.into_iter().map(|d| (d.outcome, d.clause)).collect()
+}
+
+on_both_stores! {
+    async fn an_alert_opens_one_incident_and_owes_one_message(store: Store) {
+        let deps = deps(&store, config::Correlate::default());
+        let event = firing("Down", "checkout", clock::now());
+        let out = alert(&deps, event.clone()).await;
+        for _ in 0..5 {
+            assert!(alert(&deps, event.clone()).await.diagnose.is_empty(), "a repeat is no news");
+        }
+        let incidents = all(&store).await;
+        assert_eq!(incidents.len(), 1);
+        let i = &incidents[0];
+        assert_eq!(out.diagnose, [i.id.clone()]);
+        assert_eq!((i.title.as_str(), i.service.as_str()), ("Down on checkout", "checkout"));
+        assert_eq!((i.severity, i.state), (Severity::Critical, IncidentState::Open));
+        assert_eq!((i.alert_count, i.firing_count, i.episode), (1, 1, 1));
+        let mut tx = store.read().await.expect("begins");
+        let owed = messages::of(&mut tx, &i.id).await.expect("reads");
+        assert_eq!(owed.len(), 1);
+        assert_eq!(owed[0].state, MessageState::Due);
+        assert_eq!(owed[0].wanted_version, i.version);
+    }
+
+    async fn alerts_of_a_service_and_its_neighbours_form_one_incident(store: Store) {
+        let topology = BTreeMap::from([("checkout".to_owned(), vec!["payments".to_owned()])]);
+        let deps = deps(&store, config::Correlate { topology, ..Default::default() });
+        alert(&deps, firing("Slow", "checkout", clock::now())).await;
+        alert(&deps, firing("Errors", "checkout", clock::now())).await;
+        let neighbour = firing("Down", "payments", clock::now());
+        alert(&deps, neighbour.clone()).await;
+        alert(&deps, firing("Down", "unrelated", clock::now())).await;
+        let incidents = all(&store).await;
+        assert_eq!(incidents.iter().map(|i| i.alert_count).collect::<Vec<_>>(), [1, 3]);
+        let why = clauses(&store, About::alert(&neighbour.fingerprint, None)).await;
+        assert_eq!(why, [("attached".to_owned(), "correlate.topology".to_owned())]);
+    }
+
+    async fn a_signal_outside_the_window_opens_its_own_incident(store: Store) {
+        let deps = deps(&store, config::Correlate { window: Duration::from_secs(60), ..Default::default() });
+        alert(&deps, firing("A", "checkout", clock::before(clock::now(), Duration::from_secs(600)))).await;
+        alert(&deps, firing("B", "checkout", clock::now())).await;
+        assert_eq!(all(&store).await.len(), 2);
+    }
+
+    async fn it_resolves_when_its_last_alert_does_and_not_before(store: Store) {
+        let deps = deps(&store, config::Correlate::default());
+        let (a, b) = (firing("A", "checkout", clock::now()), firing("B", "checkout", clock::now()));
+        deliver(&deps, Delivery::Alerts(vec![a.clone(), b.clone()])).await;
+        alert(&deps, resolved(&a)).await;
+        assert_eq!(all(&store).await[0].state, IncidentState::Open);
+        alert(&deps, resolved(&b)).await;
+        let i = &all(&store).await[0];
+        assert_eq!((i.state, i.firing_count), (IncidentState::Resolved, 0));
+        assert!(i.resolved_at.is_some());
+        alert(&deps, a.clone()).await;
+        assert_eq!(all(&store).await[0].state, IncidentState::Resolved, "a late repeat reopens nothing");
+        let why = clauses(&store, About::alert(&a.fingerprint, None)).await;
+        assert_eq!(why.last().expect("decided").1, "out of order");
+    }
+
+    async fn a_resolve_before_its_firing_opens_nothing_that_never_ends(store: Store) {
+        let deps = deps(&store, config::Correlate::default());
+        let event = firing("A", "checkout", clock::now());
+        alert(&deps, resolved(&event)).await;
+        alert(&deps, event).await;
+        assert!(all(&store).await.is_empty());
+    }
+
+    async fn it_reopens_within_the_time_and_is_a_new_one_after_it(store: Store) {
+        let deps = deps(&store, config::Correlate { flap_count: 100, ..Default::default() });
+        let first = firing("A", "checkout", clock::now());
+        alert(&deps, first.clone()).await;
+        alert(&deps, resolved(&first)).await;
+        let again = firing("A", "checkout", clock::now());
+        alert(&deps, again.clone()).await;
+        let incidents = all(&store).await;
+        assert_eq!((incidents.len(), incidents[0].episode, incidents[0].state), (1, 2, IncidentState::Open));
+        assert!(kinds(&store, &incidents[0].id).await.contains(&TimelineKind::Reopened));
+
+        alert(&deps, resolved(&again)).await;
+        let strict = Deps {
+            settings: Arc::new(config::Correlate { reopen_within: Duration::ZERO, ..Default::default() }),
+            ..deps
+        };
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        alert(&strict, firing("A", "checkout", clock::now())).await;
+        assert_eq!(all(&store).await.len(), 2);
+    }
+
+    async fn flapping_is_seen_and_settles(store: Store) {
+        let quiet = Duration::from_millis(50);
+        let deps = deps(&store, config::Correlate { flap_quiet: quiet, ..Default::default() });
+        for _ in 0..50 {
+            let event = firing("A", "checkout", clock::now());
+            alert(&deps, event.clone()).await;
+            alert(&deps, resolved(&event)).await;
+        }
+        let i = all(&store).await.remove(0);
+        assert!(i.flapping);
+        assert_eq!(i.state, IncidentState::Resolved, "the state follows the alerts");
+        let flapping = kinds(&store, &i.id).await.into_iter().filter(|k| *k == TimelineKind::Flapping).count();
+        assert_eq!(flapping, 1);
+
+        let (tx, again) = correlate::settle(&deps, &i.id).await.expect("settles");
+        tx.commit().await.expect("commits");
+        assert!(again.is_some(), "too early");
+        tokio::time::sleep(quiet * 2).await;
+        let (tx, again) = correlate::settle(&deps, &i.id).await.expect("settles");
+        tx.commit().await.expect("commits");
+        assert_eq!(again, None);
+        assert!(!all(&store).await[0].flapping);
+    }
+
+    async fn maintenance_holds_messages_until_another_signal_joins(store: Store) {
+        let window: config::MaintenanceWindow = serde_json::from_value(serde_json::json!({
+            "reason": "disk swap", "matches": {"alertname": "~Disk.*", "service": "db"}
+        })).expect("valid");
+        let deps = deps(&store, config::Correlate { maintenance: vec![window], ..Default::default() });
+        alert(&deps, firing("DiskSlow", "db", clock::now())).await;
+        assert_eq!(all(&store).await[0].suppressed.as_deref(), Some("maintenance: disk swap"));
+        alert(&deps, firing("DbDown", "db", clock::now())).await;
+        assert_eq!(all(&store).await[0].suppressed, None);
+    }
+
+    async fn an_anomaly_waits_for_an_alert_or_for_a_second_kind(store: Store) {
+        let deps = deps(&store, config::Correlate::default());
+        deliver(&deps, Delivery::Anomaly(Box::new(anomaly("checkout", AnomalyKind::LogBurst, "b")))).await;
+        assert!(all(&store).await.is_empty());
+        let about = About { fingerprint: Some("b"), incident_id: None };
+        assert_eq!(clauses(&store, about).await, [("kept".to_owned(), "correlate.anomaly_opens".to_owned())]);
+
+        alert(&deps, firing("Down", "checkout", clock::now())).await;
+        let i = all(&store).await.remove(0);
+        assert!(kinds(&store, &i.id).await.contains(&TimelineKind::AnomalyFound), "it joins the alert's incident");
+
+        deliver(&deps, Delivery::Anomaly(Box::new(anomaly("billing", AnomalyKind::LogNovelty, "n")))).await;
+        assert_eq!(all(&store).await.len(), 1);
+        deliver(&deps, Delivery::Anomaly(Box::new(anomaly("billing", AnomalyKind::Metric, "m")))).await;
+        let incidents = all(&store).await;
+        assert_eq!(incidents.len(), 2, "logs and metrics agree");
+        assert_eq!(incidents[0].severity, Severity::Warning);
+        for key in ["n", "m"] {
+            let kind = if key == "n" { AnomalyKind::LogNovelty } else { AnomalyKind::Metric };
+            let over = AnomalyEvent { ended_at: Some(clock::now()), ..anomaly("billing", kind, key) };
+            deliver(&deps, Delivery::Anomaly(Box::new(over))).await;
+        }
+        assert_eq!(all(&store).await[0].state, IncidentState::Resolved, "an incident without alerts ends with its anomalies");
+    }
+}

@@ -1,0 +1,132 @@
+//! The store's promises, on both engines.
+
+use std::time::Duration;
+
+use aiops::{
+    clock, config,
+    model::{Actor, JobKind, NewJob, Role},
+    store::{Error, Store, audit, flags, inbox, jobs, leases, retention, tokens},
+};
+
+use crate::stores::on_both_stores;
+
+const LEASE: Duration = Duration::from_secs(30);
+
+fn job(subject: &str) -> NewJob {
+    NewJob { kind: JobKind::Diagnose, subject: subject.into(), run_at: clock::now() }
+}
+
+on_both_stores! {
+    async fn a_job_is_claimed_by_one_owner_and_done_once(store: Store) {
+        let mut tx = store.write().await.expect("begins");
+        jobs::enqueue(&mut tx, &job("a")).await.expect("enqueued");
+        jobs::enqueue(&mut tx, &job("a")).await.expect("the same job");
+        tx.commit().await.expect("commits");
+
+        let mut tx = store.write().await.expect("begins");
+        let mut first = jobs::claim(&mut tx, "one", clock::now(), LEASE, 10).await.expect("claims");
+        let second = jobs::claim(&mut tx, "two", clock::now(), LEASE, 10).await.expect("claims");
+        tx.commit().await.expect("commits");
+        assert_eq!((first.len(), second.len()), (1, 0));
+
+        let mut tx = store.write().await.expect("begins");
+        jobs::finish(&mut tx, first.remove(0)).await.expect("ours");
+        tx.commit().await.expect("commits");
+        let mut tx = store.read().await.expect("begins");
+        assert_eq!(jobs::backlog(&mut tx, clock::now()).await.expect("reads").0, 0);
+    }
+
+    async fn a_late_owner_cannot_finish_what_another_took_over(store: Store) {
+        let mut tx = store.write().await.expect("begins");
+        jobs::enqueue(&mut tx, &job("a")).await.expect("enqueued");
+        let late = jobs::claim(&mut tx, "late", clock::now(), LEASE, 1).await.expect("claims").remove(0);
+        let after_the_lease = clock::after(clock::now(), 2 * LEASE);
+        let taken = jobs::claim(&mut tx, "other", after_the_lease, LEASE, 1).await.expect("claims").remove(0);
+        assert_eq!(taken.attempt, 2);
+        assert!(matches!(jobs::hold(&mut tx, &late, LEASE).await, Err(Error::LeaseLost)));
+        assert!(matches!(jobs::finish(&mut tx, late).await, Err(Error::LeaseLost)));
+        jobs::finish(&mut tx, taken).await.expect("the new owner's");
+    }
+
+    async fn a_job_enqueued_while_it_is_done_is_done_again(store: Store) {
+        let mut tx = store.write().await.expect("begins");
+        jobs::enqueue(&mut tx, &job("a")).await.expect("enqueued");
+        let claimed = jobs::claim(&mut tx, "one", clock::now(), LEASE, 1).await.expect("claims").remove(0);
+        jobs::enqueue(&mut tx, &job("a")).await.expect("news meanwhile");
+        jobs::finish(&mut tx, claimed).await.expect("ours");
+        let again = jobs::claim(&mut tx, "one", clock::now(), LEASE, 1).await.expect("claims");
+        assert_eq!(again.len(), 1, "the news is not lost");
+    }
+
+    async fn a_failed_job_comes_back_when_it_said(store: Store) {
+        let mut tx = store.write().await.expect("begins");
+        jobs::enqueue(&mut tx, &job("a")).await.expect("enqueued");
+        let claimed = jobs::claim(&mut tx, "one", clock::now(), LEASE, 1).await.expect("claims").remove(0);
+        let later = clock::after(clock::now(), Duration::from_secs(60));
+        jobs::retry(&mut tx, claimed, "no answer", later).await.expect("ours");
+        assert!(jobs::claim(&mut tx, "one", clock::now(), LEASE, 1).await.expect("claims").is_empty());
+        assert_eq!(jobs::claim(&mut tx, "one", later, LEASE, 1).await.expect("claims")[0].attempt, 2);
+    }
+
+    async fn what_is_not_committed_is_not_there(store: Store) {
+        let mut tx = store.write().await.expect("begins");
+        flags::set(&mut tx, "k", &serde_json::json!(1)).await.expect("set");
+        drop(tx);
+        let mut tx = store.read().await.expect("begins");
+        assert_eq!(flags::get(&mut tx, "k").await.expect("reads"), None);
+    }
+
+    async fn a_lease_has_one_owner_until_it_ends_or_is_given_back(store: Store) {
+        let mut tx = store.write().await.expect("begins");
+        let first = leases::acquire(&mut tx, "poll", "one", LEASE).await.expect("asks");
+        assert_eq!(leases::acquire(&mut tx, "poll", "two", LEASE).await.expect("asks"), None);
+        assert_eq!(leases::acquire(&mut tx, "poll", "one", LEASE).await.expect("renews"), first);
+        leases::release(&mut tx, "poll", "one").await.expect("releases");
+        let second = leases::acquire(&mut tx, "poll", "two", LEASE).await.expect("asks");
+        assert!(second > first, "a new owner has a higher fencing number");
+    }
+
+    async fn a_changed_audit_row_is_found(store: Store) {
+        let mut tx = store.write().await.expect("begins");
+        for n in 0..3 {
+            let detail = serde_json::json!({ "n": n });
+            audit::add(&mut tx, &Actor::token("ann"), "approve", "approval:1", &detail).await.expect("added");
+        }
+        assert_eq!(audit::verify(&mut tx).await.expect("whole"), 3);
+        tx.commit().await.expect("commits");
+        let mut tx = store.write().await.expect("begins");
+        aiops::store::testing::execute(&mut tx, "UPDATE audit SET action = 'reject' WHERE seq = 2").await;
+        let e = audit::verify(&mut tx).await.expect_err("the row was changed");
+        assert!(e.to_string().contains("row 2"), "{e}");
+    }
+
+    async fn a_token_is_found_by_its_secret_until_it_is_revoked(store: Store) {
+        let secret = aiops::ids::secret();
+        let mut tx = store.write().await.expect("begins");
+        tokens::insert(&mut tx, "ci", Role::Viewer, &secret).await.expect("inserted");
+        assert_eq!(tokens::find(&mut tx, &secret).await.expect("reads").map(|t| t.role), Some(Role::Viewer));
+        assert_eq!(tokens::find(&mut tx, "guess").await.expect("reads"), None);
+        assert!(tokens::revoke(&mut tx, "ci").await.expect("revokes"));
+        assert_eq!(tokens::find(&mut tx, &secret).await.expect("reads"), None);
+        assert!(!tokens::revoke(&mut tx, "ci").await.expect("no more to revoke"));
+    }
+
+    async fn an_unreadable_inbox_row_is_set_aside_and_the_rest_goes_on(store: Store) {
+        let mut tx = store.write().await.expect("begins");
+        let good = inbox::Prepared::new(&inbox::Delivery::Alerts(Vec::new()));
+        inbox::append(&mut tx, &[good.clone(), good]).await.expect("appended");
+        aiops::store::testing::execute(&mut tx, "UPDATE inbox SET body = '{}' WHERE id = 1").await;
+        assert_eq!(inbox::take(&mut tx, 10).await.expect("takes").len(), 1);
+        assert_eq!(inbox::backlog(&mut tx).await.expect("reads").0, 0);
+        assert_eq!(aiops::store::testing::count(&mut tx, "SELECT COUNT(*) FROM inbox_dead").await, 1);
+    }
+
+    async fn retention_keeps_what_is_young(store: Store) {
+        let mut tx = store.write().await.expect("begins");
+        audit::add(&mut tx, &Actor::token("ann"), "ack", "incident:1", &serde_json::json!({})).await.expect("added");
+        let ages = config::Retention::default();
+        assert_eq!(retention::sweep(&mut tx, &ages, clock::now()).await.expect("sweeps"), 0);
+        let far = clock::after(clock::now(), ages.audit + LEASE);
+        assert_eq!(retention::sweep(&mut tx, &ages, far).await.expect("sweeps"), 1);
+    }
+}
