@@ -2,7 +2,7 @@
 //! [`LogRecord`]s to the bus.
 //!
 //! `POST /api/v1/logs` takes a JSON array of objects, or one object per line. Fields are found by ECS names, dotted or
-//! nested, and by the plain names in [`place`]; the case of names does not matter.
+//! nested, and by the plain names in `place`; the case of names does not matter.
 
 use super::{
     flatten::{Scalar, flatten},

@@ -28,8 +28,8 @@ pub fn read(value: &Scalar<'_>) -> Time {
 fn from_int(number: i64) -> Option<Timestamp> {
     let micros = match number.unsigned_abs() {
         0..100_000_000_000 => number.checked_mul(1_000_000)?,
-        0..100_000_000_000_000 => number * 1000,
-        0..100_000_000_000_000_000 => number,
+        100_000_000_000..100_000_000_000_000 => number * 1000,
+        100_000_000_000_000..100_000_000_000_000_000 => number,
         _ => number / 1000,
     };
     Timestamp::from_microsecond(micros).ok()

@@ -98,7 +98,7 @@ on_both_stores! {
         let incidents = all(&store).await;
         assert_eq!(incidents.len(), 1);
         let i = &incidents[0];
-        assert_eq!(out.diagnose, [i.id.clone()]);
+        assert_eq!(out.diagnose, std::slice::from_ref(&i.id));
         assert_eq!((i.title.as_str(), i.service.as_str()), ("Down on checkout", "checkout"));
         assert_eq!((i.severity, i.state), (Severity::Critical, IncidentState::Open));
         assert_eq!((i.alert_count, i.firing_count, i.episode), (1, 1, 1));
