@@ -4,6 +4,7 @@
 //! (`correlate`), an incident is diagnosed (`diagnose`, `llm`), a playbook is proposed (`decide`, `playbook`), carried out
 //! (`act`), checked (`verify`) and told of (`notify`). `pipeline` knows the order; nothing else does.
 
+pub mod alarm;
 pub mod breaker;
 pub mod bus;
 pub mod clock;
@@ -17,3 +18,4 @@ pub mod model;
 pub mod redact;
 pub mod retry;
 pub mod store;
+pub mod worker;

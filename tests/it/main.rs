@@ -5,3 +5,4 @@ mod peers;
 mod peers_smoke;
 mod store;
 mod stores;
+mod worker;
