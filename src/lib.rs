@@ -17,5 +17,6 @@ pub mod metrics;
 pub mod model;
 pub mod redact;
 pub mod retry;
+pub mod selfwatch;
 pub mod store;
 pub mod worker;
