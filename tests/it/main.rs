@@ -1,5 +1,6 @@
 //! Flows through the public surface, against real servers.
 
+mod architecture;
 mod correlate;
 mod peers;
 mod peers_smoke;

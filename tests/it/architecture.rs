@@ -1,0 +1,115 @@
+//! The house keeps its shape: imports go down, stages do not know each other, nothing goes in circles.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+/// From the ground up; a module may use those of lower floors and of its own. A module that is in none fails the test, so
+/// that whoever adds one says where it lives.
+const FLOORS: [&[&str]; 8] = [
+    &["model"],
+    &["alarm", "clock", "http_client", "ids", "metrics", "redact", "retry"],
+    &["breaker", "config", "telemetry"],
+    &["bot_api", "bus", "llm", "playbook", "slack_api", "store"],
+    &["steer", "worker"],
+    &STAGES,
+    &["http", "pipeline"],
+    &["app", "cli"],
+];
+
+const STAGES: [&str; 9] =
+    ["act", "correlate", "decide", "detect", "diagnose", "intake", "notify", "selfwatch", "verify"];
+
+/// Top-level module → the top-level modules that it uses.
+fn imports() -> BTreeMap<String, BTreeSet<String>> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut left = vec![src.clone()];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(std::fs::read_dir(&path).expect("readable").map(|e| e.expect("readable").path()));
+            continue;
+        }
+        let inside = path.strip_prefix(&src).expect("under src");
+        let first = inside.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
+        let module = first.trim_end_matches(".rs").to_owned();
+        if path.extension().is_none_or(|e| e != "rs") || ["lib", "main"].contains(&module.as_str()) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("UTF-8");
+        let uses = found.entry(module.clone()).or_default();
+        uses.extend(used(&text).into_iter().filter(|u| *u != module));
+    }
+    found
+}
+
+/// What follows `crate::`, also inside `use crate::{…}` over several lines. Doc comments do not count.
+fn used(text: &str) -> BTreeSet<String> {
+    let code: String =
+        text.lines().filter(|l| !l.trim_start().starts_with("//")).map(|l| format!("{l}\n")).collect();
+    let word = |s: &str| s.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut out = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        let Some(list) = rest.strip_prefix('{') else {
+            out.insert(word(rest));
+            continue;
+        };
+        let mut depth = 0;
+        let mut item = String::new();
+        for c in list.chars() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => {
+                    out.insert(word(item.trim()));
+                    item.clear();
+                    continue;
+                }
+                _ => {}
+            }
+            item.push(c);
+        }
+        out.insert(word(item.trim()));
+    }
+    out.into_iter().filter(|w| w.chars().next().is_some_and(char::is_lowercase)).collect()
+}
+
+fn floor(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|f| f.contains(&module))
+}
+
+#[test]
+fn imports_go_down() {
+    let mut wrong = Vec::new();
+    for (module, uses) in imports() {
+        let Some(mine) = floor(&module) else {
+            wrong.push(format!("{module} has no floor yet: give it one in this test"));
+            continue;
+        };
+        for used in uses.iter().filter(|u| floor(u).is_some_and(|f| f > mine)) {
+            wrong.push(format!("{module} uses {used}, which is above it"));
+        }
+        if STAGES.contains(&module.as_str()) {
+            let others = uses.iter().filter(|u| STAGES.contains(&u.as_str()));
+            wrong.extend(others.map(|u| format!("the stage {module} uses the stage {u}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn nothing_goes_in_circles() {
+    let mut left = imports();
+    loop {
+        let known: BTreeSet<String> = left.keys().cloned().collect();
+        let before = left.len();
+        left.retain(|_, uses| uses.iter().any(|u| known.contains(u)));
+        if left.len() == before {
+            break;
+        }
+    }
+    assert!(left.is_empty(), "these use each other in a circle: {left:#?}");
+}
