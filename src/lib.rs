@@ -13,6 +13,7 @@ pub mod correlate;
 pub mod http_client;
 pub mod ids;
 pub mod intake;
+pub mod llm;
 pub mod metrics;
 pub mod model;
 pub mod redact;
