@@ -16,6 +16,7 @@ pub mod intake;
 pub mod llm;
 pub mod metrics;
 pub mod model;
+pub mod playbook;
 pub mod redact;
 pub mod retry;
 pub mod selfwatch;

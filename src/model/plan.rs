@@ -137,22 +137,26 @@ pub struct Verify {
 }
 
 /// At most `count` runs of the playbook in `per`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     pub count: u32,
     #[serde(with = "humantime_serde")]
     #[schema(value_type = String)]
+    #[schemars(with = "String")]
     pub per: Duration,
 }
 
 /// What must hold before a run may start. The lock per target is not optional and so not listed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema,
+)]
 #[serde(deny_unknown_fields)]
 pub struct Guards {
     /// Not again on the same target within this time.
     #[serde(default, with = "humantime_serde")]
     #[schema(value_type = Option<String>)]
+    #[schemars(with = "Option<String>")]
     pub cooldown: Option<Duration>,
     #[serde(default)]
     pub rate: Option<Rate>,
