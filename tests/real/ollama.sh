@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # A real Ollama with a model of 0.7 MB and random weights: the true wire protocol, loading times, schema-bound sampling and error bodies,
 # and no sense in anything that it says. What stays safe with this helper stays safe with any.
-#   ollama.sh install            build the server and the model into the cache, once (two to five minutes)
+#   ollama.sh install            build the server into the cache, once (two to five minutes)
 #   ollama.sh run PORT DIR       serve on 127.0.0.1:PORT in the foreground, models and keys under DIR
-#   ollama.sh model PORT NAME    register the model under NAME with the server on PORT
+#   ollama.sh model PORT NAME    make the model and register it under NAME with the server on PORT
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/cache.sh"
@@ -28,14 +28,18 @@ build() {
 
   CGO_ENABLED=1 CGO_CPPFLAGS="-I$PWD/include" GOBIN=$PWD nice -n 15 \
     go install -trimpath -ldflags="-s -w -X github.com/ollama/ollama/version.Version=$version" "github.com/ollama/ollama@v$version"
-  python3 "$here/tiny_gguf.py" tiny.gguf
-  cat > Modelfile <<'MODEL'
+}
+
+# The model file. One thread: several would wait for each other in a busy loop, which is slower on a machine that has other work.
+modelfile() {
+  cat <<'MODEL'
 FROM ./tiny.gguf
 TEMPLATE """{{ range .Messages }}<|im_start|>{{ .Role }}
 {{ .Content }}<|im_end|>
 {{ end }}<|im_start|>assistant
 """
 PARAMETER stop <|im_end|>
+PARAMETER num_thread 1
 MODEL
 }
 
@@ -49,7 +53,11 @@ run/3)
   OLLAMA_HOST=127.0.0.1:$2 OLLAMA_MODELS=$3/models HOME=$3 exec "$home/ollama" serve ;;
 model/3)
   installed
-  cd "$home"
-  OLLAMA_HOST=127.0.0.1:$2 ./ollama create "$3" -f Modelfile ;;
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  cd "$work"
+  python3 "$here/tiny_gguf.py" tiny.gguf
+  modelfile > Modelfile
+  OLLAMA_HOST=127.0.0.1:$2 HOME=$work "$home/ollama" create "$3" -f Modelfile ;;
 *) usage ;;
 esac
