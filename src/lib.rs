@@ -10,6 +10,7 @@ pub mod bus;
 pub mod clock;
 pub mod config;
 pub mod correlate;
+pub mod detect;
 pub mod http_client;
 pub mod ids;
 pub mod intake;

@@ -82,6 +82,22 @@ metrics! {
     EVIDENCE_DROPPED: IntCounterVec["source"] = "aiops_evidence_dropped_total";
     /// Seconds from a diagnosis job's start to its result, by tier.
     DIAGNOSE_SECONDS: HistogramVec["tier"] = "aiops_diagnose_seconds", buckets [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0];
+    /// Records that wait on the telemetry bus.
+    BUS_DEPTH: IntGauge[] = "aiops_bus_depth";
+    /// Log records and metric samples that the detectors judged.
+    DETECT_RECORDS: IntCounter[] = "aiops_detect_records_total";
+    /// Log records and metric samples that the detectors could not judge, by reason.
+    DETECT_UNJUDGED: IntCounterVec["reason"] = "aiops_detect_unjudged_total";
+    /// Anomalies that began, by kind.
+    DETECT_ONSETS: IntCounterVec["kind"] = "aiops_detect_onsets_total";
+    /// Services that the detectors keep state of.
+    DETECT_SERVICES: IntGauge[] = "aiops_detect_services";
+    /// Log templates that the detectors keep state of.
+    DETECT_TEMPLATES: IntGauge[] = "aiops_detect_templates";
+    /// Metric series that the detectors keep state of.
+    DETECT_SERIES: IntGauge[] = "aiops_detect_series";
+    /// Services whose telemetry is incomplete at the moment, so that silence about them means nothing.
+    DETECT_UNKNOWN: IntGauge[] = "aiops_detect_unknown_services";
     /// Rows deleted by retention.
     RETENTION_DELETED: IntCounter[] = "aiops_retention_deleted_total";
 }

@@ -1,0 +1,100 @@
+//! Finds a template that comes much more often than it used to.
+
+use serde_json::json;
+
+use super::{
+    source::{Closed, TemplateDetector, Verdict, severity},
+    stats::NegativeBinomial,
+};
+use crate::model::{LogLevel, Severity};
+
+/// Compares the counts of the last second, a third of a window and a window with what is usual, by the probability of a
+/// count as high or higher. All three are tried every second, so the false-alarm budget is spread over all those tries.
+#[derive(Default)]
+pub struct LogBurst {
+    open: Option<Open>,
+}
+
+struct Open {
+    since: i64,
+    /// The most that is usual in a window; the burst is over when counts stay under it for a window.
+    usual: u64,
+    calm: u32,
+    peak: u64,
+}
+
+/// A burst is at least so many times the mean: what is only significant wakes nobody.
+const MIN_RATIO: f64 = 3.0;
+/// And so many times the highest count seen, or heavy tails would speak.
+const OVER_RECORD: f64 = 1.5;
+const SCALES: f64 = 3.0;
+
+impl TemplateDetector for LogBurst {
+    fn second(&mut self, closed: &Closed<'_>) -> Option<Verdict> {
+        match self.open.is_some() {
+            true => self.end(closed),
+            false => self.onset(closed),
+        }
+    }
+}
+
+impl LogBurst {
+    fn onset(&mut self, closed: &Closed<'_>) -> Option<Verdict> {
+        let window = closed.window();
+        // Lines under warning level need a past of their own: a new kind of chatter is no burst.
+        let known = closed.second - closed.template.first_second >= 3 * i64::from(window);
+        if closed.source.age(closed.second) < closed.warm_up()
+            || (closed.template.level < LogLevel::Warn && !known)
+        {
+            return None;
+        }
+        let tries = 86_400.0 * SCALES * closed.source.templates as f64;
+        let limit = closed.settings.false_alarms_per_day / tries;
+        let (length, count, expected) =
+            closed.template.baseline.scales().find_map(|(length, expected, record)| {
+                let count = closed.count(length);
+                let loud = count >= u64::from(closed.settings.min_count)
+                    && count as f64 > MIN_RATIO * expected.mean
+                    && count as f64 > OVER_RECORD * record;
+                (loud && expected.tail(count) < limit).then_some((length, count, expected))
+            })?;
+        let (_, whole, _) = closed.template.baseline.scales().last()?;
+        self.open =
+            Some(Open { since: closed.second, usual: range(whole).1, calm: 0, peak: closed.count(window) });
+        let (low, high) = range(expected);
+        let text = closed.template.text();
+        Some(Verdict::Onset {
+            severity: burst_severity(closed.template.level),
+            title: format!("`{text}`: {count} in {length} s, usually {low}–{high}"),
+            detail: json!({
+                "template": text, "level": closed.template.level, "sample": closed.template.sample,
+                "count": count, "seconds": length, "expected": { "low": low, "high": high },
+                "baseline_seconds": closed.template.baseline.seconds().round(),
+            }),
+            started: closed.second + 1 - i64::from(length),
+        })
+    }
+
+    fn end(&mut self, closed: &Closed<'_>) -> Option<Verdict> {
+        let open = self.open.as_mut()?;
+        let count = closed.count(closed.window());
+        open.peak = open.peak.max(count);
+        open.calm = if count <= open.usual { open.calm + 1 } else { 0 };
+        let lasting = closed.second - open.since >= closed.settings.adapt_after.as_secs() as i64;
+        if open.calm < closed.window() && !lasting {
+            return None;
+        }
+        let peak = open.peak;
+        self.open = None;
+        let reason = if lasting { "this rate is usual now" } else { "back to the usual rate" };
+        Some(Verdict::End { detail: json!({ "ended": reason, "peak": peak }), adapt: lasting })
+    }
+}
+
+fn range(expected: NegativeBinomial) -> (u64, u64) {
+    (expected.quantile(0.01), expected.quantile(0.99))
+}
+
+fn burst_severity(level: LogLevel) -> Severity {
+    if level < LogLevel::Error { Severity::Info } else { severity(level) }
+}

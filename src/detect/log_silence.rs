@@ -1,0 +1,126 @@
+//! Finds a regular template, a heartbeat, that stops while its source goes on.
+
+use serde_json::json;
+
+use super::{
+    source::{Closed, TemplateDetector, Verdict},
+    stats::gap_quantile,
+};
+use crate::model::Severity;
+
+/// Learns the gaps between seconds in which the template is seen. It is silent when the gap is longer than gaps of that
+/// mean and spread ever get within the false-alarm budget. Seconds in which the whole source is silent do not count: then
+/// nobody knows.
+#[derive(Default)]
+pub struct LogSilence {
+    last: Option<i64>,
+    gaps: f64,
+    mean: f64,
+    variance: f64,
+    longest: f64,
+    lines: f64,
+    /// Seconds without the template in which the source was alive.
+    silent: f64,
+    open: Option<i64>,
+}
+
+/// Gaps that must have been seen before anything is called regular, and that are remembered.
+const ENOUGH: f64 = 10.0;
+const MEMORY: f64 = 50.0;
+/// Silence shorter than this is never told, nor is that of a template rarer than the second.
+const SHORTEST: f64 = 5.0;
+const LONGEST: f64 = 1800.0;
+
+impl TemplateDetector for LogSilence {
+    fn second(&mut self, closed: &Closed<'_>) -> Option<Verdict> {
+        let count = closed.count(1);
+        if count > 0 {
+            return self.seen(closed.second, count);
+        }
+        self.last?;
+        self.silent += f64::from(u8::from(closed.source.alive(closed.second)));
+        match self.open {
+            Some(since) => self.gone(closed, since),
+            None => self.onset(closed),
+        }
+    }
+
+    fn resumed(&mut self, second: i64) {
+        self.last = self.last.map(|_| second);
+        self.silent = 0.0;
+    }
+}
+
+impl LogSilence {
+    fn seen(&mut self, second: i64, count: u64) -> Option<Verdict> {
+        let gap = self.last.replace(second).map(|last| (second - last) as f64);
+        let silent = std::mem::take(&mut self.silent);
+        if let Some(since) = self.open.take() {
+            let detail = json!({ "ended": "it is back", "silent_seconds": second - since });
+            return Some(Verdict::End { detail, adapt: false });
+        }
+        // A gap with the source away teaches nothing.
+        if let Some(gap) = gap.filter(|gap| silent + 1.0 >= *gap) {
+            self.learn(gap, count as f64);
+        }
+        None
+    }
+
+    fn learn(&mut self, gap: f64, lines: f64) {
+        self.gaps = (self.gaps + 1.0).min(MEMORY);
+        let (step, delta) = (1.0 / self.gaps, gap - self.mean);
+        self.mean += step * delta;
+        self.variance += step * (delta * (gap - self.mean) - self.variance);
+        self.lines += step * (lines - self.lines);
+        self.longest = gap.max(self.longest * 0.999);
+    }
+
+    fn onset(&mut self, closed: &Closed<'_>) -> Option<Verdict> {
+        if self.gaps < ENOUGH || closed.source.age(closed.second) < closed.warm_up() {
+            return None;
+        }
+        let limit = self.limit(closed)?;
+        if self.silent <= limit {
+            return None;
+        }
+        let last = self.last?;
+        self.open = Some(last);
+        let (text, usual, silent) = (closed.template.text(), self.mean, self.silent);
+        Some(Verdict::Onset {
+            severity: Severity::Warning,
+            title: format!("`{text}`: silent for {silent:.0} s, usually every {usual:.1} s"),
+            detail: json!({
+                "template": text, "level": closed.template.level, "sample": closed.template.sample,
+                "silent_seconds": silent, "usual_gap_seconds": usual,
+                "expected": { "low": 0, "high": limit.ceil() },
+            }),
+            started: last + 1,
+        })
+    }
+
+    /// The longest gap that is still usual; none if the template is not regular enough to say.
+    fn limit(&self, closed: &Closed<'_>) -> Option<f64> {
+        let cv2 = self.variance / (self.mean * self.mean) + 1.0 / self.gaps + 0.01;
+        if cv2 > 1.0 {
+            return None;
+        }
+        let tries = 86_400.0 / self.mean * closed.source.templates as f64;
+        let p = closed.settings.false_alarms_per_day / tries;
+        let mut limit = gap_quantile(self.mean, cv2, p);
+        let rate = self.lines / self.mean;
+        if rate > 0.3 {
+            // Frequent lines come in most seconds, and their gaps look more regular than they are.
+            limit = limit.max(-p.ln() / rate);
+        }
+        let limit = limit.max(3.0 * self.mean).max(1.5 * self.longest).max(SHORTEST);
+        (limit < LONGEST).then_some(limit)
+    }
+
+    fn gone(&mut self, closed: &Closed<'_>, since: i64) -> Option<Verdict> {
+        if closed.second - since < closed.settings.adapt_after.as_secs() as i64 {
+            return None;
+        }
+        *self = Self::default();
+        Some(Verdict::End { detail: json!({ "ended": "silence is usual now" }), adapt: true })
+    }
+}

@@ -1,0 +1,228 @@
+//! All services of one partition: routes records to their log source or metric series, keeps memory bounded, and answers what
+//! is known. Pure: time comes in with every call.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+
+use super::{
+    series::{self, Series},
+    source::Source,
+};
+use crate::{
+    bus::Record,
+    clock,
+    config::Detect,
+    metrics,
+    model::{AnomalyEvent, Coverage, Gap, LogRecord, RecentTelemetry, Sample},
+};
+
+crate::model::words!(
+    /// Why a record was not judged; a metric label.
+    Unjudged {
+        /// Its window had closed; it counts as evidence.
+        Late = "late",
+        /// Not newer than the last sample of its series.
+        Stale = "stale",
+        /// `detect.max_services` are watched already, none of them idle.
+        Services = "services",
+        /// `detect.max_series` of its service are watched already.
+        Series = "series",
+    }
+);
+
+/// The state of one partition.
+pub struct Partition {
+    settings: Detect,
+    /// Its share of `detect.max_services`.
+    max_services: usize,
+    services: HashMap<String, Service>,
+    /// Gaps that concern every service, by source.
+    gaps: BTreeMap<String, Gap>,
+    unjudged: [u64; Unjudged::ALL.len()],
+    judged: u64,
+}
+
+struct Service {
+    logs: Option<Source>,
+    series: HashMap<u64, Series>,
+    gaps: BTreeMap<String, Gap>,
+    last_arrival: Timestamp,
+    /// When a series was last refused for want of room, and how many samples were so far.
+    crowded: Option<(Timestamp, u64)>,
+}
+
+/// A service that is silent for so long may make room for another; one that was crowded says so for so long.
+const IDLE: std::time::Duration = std::time::Duration::from_secs(600);
+const MAX_SERIES_SHOWN: usize = 50;
+
+impl Partition {
+    pub fn new(settings: &Detect, partitions: usize) -> Self {
+        Self {
+            settings: settings.clone(),
+            max_services: settings.max_services.div_ceil(partitions.max(1)),
+            services: HashMap::new(),
+            gaps: BTreeMap::new(),
+            unjudged: [0; Unjudged::ALL.len()],
+            judged: 0,
+        }
+    }
+
+    /// Takes one record that arrived at `now`; anomalies that began or ended are added to `out`.
+    pub fn record(&mut self, record: &Record, now: Timestamp, out: &mut Vec<AnomalyEvent>) {
+        let unjudged = match record {
+            Record::Log(record) => self.log(record, now, out),
+            Record::Sample(sample) => self.sample(sample, now, out),
+            Record::Gap(gap) => return self.gap(gap, now),
+        };
+        match unjudged {
+            Some(why) => self.unjudged[why as usize] += 1,
+            None => self.judged += 1,
+        }
+    }
+
+    fn log(&mut self, record: &LogRecord, now: Timestamp, out: &mut Vec<AnomalyEvent>) -> Option<Unjudged> {
+        let Some(service) = room(&mut self.services, self.max_services, &record.service, now) else {
+            return Some(Unjudged::Services);
+        };
+        let at = record.at.min(now);
+        let source = service.logs.get_or_insert_with(|| Source::new(&record.service, at, &self.settings));
+        (!source.record(record, now, &self.settings, out)).then_some(Unjudged::Late)
+    }
+
+    fn sample(&mut self, sample: &Sample, now: Timestamp, out: &mut Vec<AnomalyEvent>) -> Option<Unjudged> {
+        let Some(service) = room(&mut self.services, self.max_services, &sample.service, now) else {
+            return Some(Unjudged::Services);
+        };
+        let key = series::key(sample);
+        if !service.series.contains_key(&key) && service.series.len() >= self.settings.max_series {
+            let so_far = service.crowded.map_or(0, |(_, n)| n);
+            service.crowded = Some((now, so_far + 1));
+            return Some(Unjudged::Series);
+        }
+        let series = service.series.entry(key).or_insert_with(|| Series::new(sample));
+        (!series.sample(sample, &self.settings, out)).then_some(Unjudged::Stale)
+    }
+
+    fn gap(&mut self, gap: &Gap, now: Timestamp) {
+        let gaps = match &gap.service {
+            None => &mut self.gaps,
+            Some(name) => match room(&mut self.services, self.max_services, name, now) {
+                Some(service) => &mut service.gaps,
+                None => return self.unjudged[Unjudged::Services as usize] += 1,
+            },
+        };
+        match gap.reason {
+            Some(_) => drop(gaps.entry(gap.source.clone()).or_insert_with(|| gap.clone())),
+            None => drop(gaps.remove(&gap.source)),
+        }
+    }
+
+    /// Lets time pass where nothing arrives. Call it about twice a second.
+    pub fn tick(&mut self, now: Timestamp, out: &mut Vec<AnomalyEvent>) {
+        for service in self.services.values_mut() {
+            if let Some(source) = &mut service.logs {
+                source.tick(now, &self.settings, out);
+            }
+            service.series.values_mut().for_each(|series| series.tick(now, &self.settings, out));
+        }
+    }
+
+    /// Adds what was counted since the last call to the metrics.
+    pub fn flush_counts(&mut self) {
+        metrics::DETECT_RECORDS.inc_by(std::mem::take(&mut self.judged));
+        for (why, count) in Unjudged::ALL.iter().zip(&mut self.unjudged) {
+            metrics::DETECT_UNJUDGED.with_label_values(&[why.as_str()]).inc_by(std::mem::take(count));
+        }
+    }
+
+    /// Services, templates, series, and services of which nothing is known at the moment.
+    pub fn sizes(&self, now: Timestamp) -> [i64; 4] {
+        let templates =
+            self.services.values().filter_map(|s| s.logs.as_ref()).map(Source::templates).sum::<usize>();
+        let series = self.services.values().map(|s| s.series.len()).sum::<usize>();
+        let unknown = self.services.values().filter(|s| s.unknown(now, &self.settings).is_some()).count();
+        [self.services.len(), templates, series, unknown].map(|n| i64::try_from(n).unwrap_or(i64::MAX))
+    }
+
+    /// See [`crate::model::Telemetry`].
+    pub fn recent(&self, name: &str, from: Timestamp, to: Timestamp, now: Timestamp) -> RecentTelemetry {
+        let Some(service) = self.services.get(name) else {
+            let reason = format!("no log line and no sample of {name} has arrived");
+            return RecentTelemetry {
+                coverage: Coverage::Unknown { reason },
+                templates: vec![],
+                errors: vec![],
+                series: vec![],
+            };
+        };
+        let unknown = self.gaps.values().next().map(told).or_else(|| service.unknown(now, &self.settings));
+        let mut series: Vec<_> = service.series.values().filter_map(|s| s.summary(from, to)).collect();
+        series.sort_by(|a, b| (&a.name, &a.labels).cmp(&(&b.name, &b.labels)));
+        series.truncate(MAX_SERIES_SHOWN);
+        RecentTelemetry {
+            coverage: unknown.map_or(Coverage::Known, |reason| Coverage::Unknown { reason }),
+            templates: service.logs.as_ref().map(|logs| logs.activity(from, to)).unwrap_or_default(),
+            errors: service.logs.as_ref().map(|logs| logs.errors(from, to)).unwrap_or_default(),
+            series,
+        }
+    }
+}
+
+/// The state of a service; none if it is new and there is no room.
+fn room<'a>(
+    services: &'a mut HashMap<String, Service>,
+    max: usize,
+    name: &str,
+    now: Timestamp,
+) -> Option<&'a mut Service> {
+    if !services.contains_key(name) {
+        if services.len() >= max {
+            let idlest = services.iter().min_by_key(|(_, service)| service.last_arrival)?;
+            if clock::between(idlest.1.last_arrival, now) < IDLE {
+                return None;
+            }
+            let idlest = idlest.0.clone();
+            services.remove(&idlest);
+        }
+        services.insert(name.to_owned(), Service::new(now));
+    }
+    let service = services.get_mut(name)?;
+    service.last_arrival = service.last_arrival.max(now);
+    Some(service)
+}
+
+impl Service {
+    fn new(now: Timestamp) -> Self {
+        Self { logs: None, series: HashMap::new(), gaps: BTreeMap::new(), last_arrival: now, crowded: None }
+    }
+
+    /// Why silence about this service would not mean health, if so.
+    fn unknown(&self, now: Timestamp, settings: &Detect) -> Option<String> {
+        let crowded = self.crowded.filter(|(at, _)| clock::between(*at, now) < IDLE);
+        let crowded =
+            crowded.map(|(_, n)| format!("{n} samples were dropped: more series than detect.max_series"));
+        self.gaps
+            .values()
+            .next()
+            .map(told)
+            .or_else(|| self.logs.as_ref().and_then(|logs| logs.unknown(now, settings)))
+            .or_else(|| self.missing_series(now))
+            .or(crowded)
+    }
+
+    fn missing_series(&self, now: Timestamp) -> Option<String> {
+        let missing = || self.series.values().filter(|series| series.missing(now));
+        let first = missing().min_by_key(|series| series.title())?;
+        let others = match missing().count() {
+            1 => String::new(),
+            n => format!(" and {} more series", n - 1),
+        };
+        let since = first.last_at().map(|at| format!(" since {at}")).unwrap_or_default();
+        Some(format!("no sample of {}{others}{since}", first.title()))
+    }
+}
+
+fn told(gap: &Gap) -> String {
+    format!("{} since {}: {}", gap.source, gap.at, gap.reason.as_deref().unwrap_or("no answer"))
+}

@@ -1,0 +1,459 @@
+//! One service's log stream: mines templates, closes seconds in event time, asks the template detectors, hands on onsets and
+//! ends.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::Deref,
+};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{
+    TEMPLATE_DETECTORS,
+    clock::SourceClock,
+    counts::{Baseline, Ring},
+    templates::{Found, Gone, Miner, TemplateId},
+};
+use crate::{
+    config::Detect,
+    model::{AnomalyEvent, AnomalyKind, LogLevel, LogRecord, Severity, TemplateActivity},
+};
+
+/// Watches one template for one kind of deviation. One file each; the table is `TEMPLATE_DETECTORS`.
+pub trait TemplateDetector: Send {
+    /// A line of the template has arrived, in order of arrival.
+    fn line(&mut self, _line: &Line<'_>) -> Option<Verdict> {
+        None
+    }
+    /// A second of event time is complete.
+    fn second(&mut self, closed: &Closed<'_>) -> Option<Verdict>;
+    /// Nothing is known of the time up to this second: the source was away.
+    fn resumed(&mut self, _second: i64) {}
+}
+
+/// What a detector has to say.
+pub enum Verdict {
+    Onset {
+        severity: Severity,
+        title: String,
+        detail: Value,
+        started: i64,
+    },
+    /// `detail` is added to that of the onset. With `adapt` the baseline forgets what came before.
+    End {
+        detail: Value,
+        adapt: bool,
+    },
+}
+
+/// A line, as a detector sees it.
+pub struct Line<'a> {
+    pub second: i64,
+    pub level: LogLevel,
+    pub template: View<'a>,
+    pub source: &'a About,
+    pub settings: &'a Detect,
+}
+
+/// A complete second, as a detector sees it.
+pub struct Closed<'a> {
+    pub second: i64,
+    pub template: View<'a>,
+    pub source: &'a About,
+    pub settings: &'a Detect,
+}
+
+impl Line<'_> {
+    pub fn warm_up(&self) -> i64 {
+        self.settings.warm_up.as_secs() as i64
+    }
+}
+
+impl Closed<'_> {
+    /// Lines of the template in the last `seconds` that are complete.
+    pub fn count(&self, seconds: u32) -> u64 {
+        self.template.seconds.sum(self.second + 1 - i64::from(seconds), self.second)
+    }
+    pub fn window(&self) -> u32 {
+        self.settings.window.as_secs() as u32
+    }
+    pub fn warm_up(&self) -> i64 {
+        self.settings.warm_up.as_secs() as i64
+    }
+}
+
+/// A template's history with its text at hand.
+pub struct View<'a> {
+    history: &'a History,
+    miner: &'a Miner,
+    id: TemplateId,
+}
+
+impl View<'_> {
+    pub fn text(&self) -> String {
+        self.miner.text(self.id)
+    }
+}
+
+impl Deref for View<'_> {
+    type Target = History;
+    fn deref(&self) -> &History {
+        self.history
+    }
+}
+
+/// What was seen of one template.
+pub struct History {
+    pub first_second: i64,
+    pub last_second: i64,
+    /// The worst level that it was logged at.
+    pub level: LogLevel,
+    /// One line of it, cut to 512 bytes.
+    pub sample: String,
+    pub total: u64,
+    pub seconds: Ring,
+    pub minutes: Ring,
+    pub baseline: Baseline,
+}
+
+/// What is known of the source as a whole.
+pub struct About {
+    pub service: String,
+    /// The first second of event time.
+    pub first_second: i64,
+    pub error_lines: u64,
+    /// Error lines that were the first of their template.
+    pub novel_errors: u64,
+    pub templates: usize,
+    seconds: Ring,
+}
+
+impl About {
+    /// Seconds that the source was known at `second`.
+    pub fn age(&self, second: i64) -> i64 {
+        second - self.first_second
+    }
+    /// True if the source said anything within the five seconds up to `second`.
+    pub fn alive(&self, second: i64) -> bool {
+        self.seconds.sum(second - 4, second) > 0
+    }
+}
+
+struct Tracked {
+    history: History,
+    slots: Vec<Slot>,
+}
+
+/// A detector with the anomaly that it has reported and not ended.
+struct Slot {
+    kind: AnomalyKind,
+    detector: Box<dyn TemplateDetector>,
+    open: Option<Box<AnomalyEvent>>,
+}
+
+/// The logs of one service.
+pub struct Source {
+    about: About,
+    miner: Miner,
+    templates: HashMap<TemplateId, Tracked>,
+    pub clock: SourceClock,
+    errors: VecDeque<LogRecord>,
+}
+
+/// Error lines that are kept for evidence.
+const MAX_ERRORS: usize = 50;
+const MAX_SAMPLE: usize = 512;
+const MAX_ACTIVITIES: usize = 50;
+
+impl Source {
+    pub fn new(service: &str, at: Timestamp, settings: &Detect) -> Self {
+        Self {
+            about: About {
+                service: service.to_owned(),
+                first_second: at.as_second(),
+                error_lines: 0,
+                novel_errors: 0,
+                templates: 0,
+                seconds: Ring::seconds(),
+            },
+            miner: Miner::new(settings.max_templates),
+            templates: HashMap::new(),
+            clock: SourceClock::new(at, settings),
+            errors: VecDeque::new(),
+        }
+    }
+
+    pub fn templates(&self) -> usize {
+        self.templates.len()
+    }
+
+    /// Takes one record. Returns false if it came too late for its window; it still counts as evidence.
+    pub fn record(
+        &mut self,
+        record: &LogRecord,
+        arrival: Timestamp,
+        settings: &Detect,
+        out: &mut Vec<AnomalyEvent>,
+    ) -> bool {
+        let step = self.clock.arrived(record.at, arrival);
+        if let Some(second) = step.resumed {
+            self.templates.values_mut().flat_map(|t| &mut t.slots).for_each(|s| s.detector.resumed(second));
+        }
+        let found = self.miner.add(&record.message);
+        self.retire(&found, out);
+        self.count(record, step.second, step.late, &found, settings);
+        self.ask_line(record, step.second, found.id, settings, out);
+        self.close(settings, out);
+        !step.late
+    }
+
+    /// Lets the wall clock close seconds that no later record has closed.
+    pub fn tick(&mut self, now: Timestamp, settings: &Detect, out: &mut Vec<AnomalyEvent>) {
+        if self.clock.silent_for(now) > settings.adapt_after {
+            self.end_all("its source stopped sending; nobody knows whether it is over", now, out);
+            return;
+        }
+        self.clock.tick(now);
+        self.close(settings, out);
+    }
+
+    fn close(&mut self, settings: &Detect, out: &mut Vec<AnomalyEvent>) {
+        while let Some(second) = self.clock.next_closed() {
+            self.close_second(second, settings, out);
+        }
+    }
+
+    fn close_second(&mut self, second: i64, settings: &Detect, out: &mut Vec<AnomalyEvent>) {
+        let window = settings.window.as_secs() as i64;
+        for (id, tracked) in &mut self.templates {
+            // What is judged now becomes what is usual only when it has left the window, and never while it is a burst.
+            let leaving = second - window;
+            let usual = leaving >= tracked.history.first_second.max(self.clock.known_since());
+            if usual && !tracked.slots.iter().any(|s| s.kind == AnomalyKind::LogBurst && s.open.is_some()) {
+                let count = tracked.history.seconds.at(leaving);
+                tracked.history.baseline.fold(count);
+            }
+            let Tracked { history, slots } = tracked;
+            for slot in slots {
+                let template = View { history, miner: &self.miner, id: *id };
+                let closed = Closed { second, template, source: &self.about, settings };
+                let Some(verdict) = slot.detector.second(&closed) else { continue };
+                if matches!(verdict, Verdict::End { adapt: true, .. }) {
+                    let lines = history.seconds.sum(second + 1 - window, second);
+                    history.baseline.restart(lines, window as u32);
+                }
+                slot.apply(verdict, &self.about.service, *id, second, out);
+            }
+        }
+    }
+
+    fn count(&mut self, record: &LogRecord, second: i64, late: bool, found: &Found, settings: &Detect) {
+        let error = record.level >= LogLevel::Error;
+        self.about.error_lines += u64::from(error);
+        self.about.novel_errors += u64::from(error && found.new);
+        let tracked = self
+            .templates
+            .entry(found.id)
+            .or_insert_with(|| Tracked::new(record, second, self.about.age(second), settings));
+        let history = &mut tracked.history;
+        history.level = history.level.max(record.level);
+        history.last_second = history.last_second.max(second);
+        history.total += 1;
+        history.minutes.add(second.div_euclid(60), 1);
+        if !late {
+            history.seconds.add(second, 1);
+            self.about.seconds.add(second, 1);
+        }
+        self.about.templates = self.templates.len();
+        if error {
+            if self.errors.len() == MAX_ERRORS {
+                self.errors.pop_front();
+            }
+            self.errors.push_back(record.clone());
+        }
+    }
+
+    fn ask_line(
+        &mut self,
+        record: &LogRecord,
+        second: i64,
+        id: TemplateId,
+        settings: &Detect,
+        out: &mut Vec<AnomalyEvent>,
+    ) {
+        let Some(Tracked { history, slots }) = self.templates.get_mut(&id) else { return };
+        for slot in slots {
+            let template = View { history, miner: &self.miner, id };
+            let line = Line { second, level: record.level, template, source: &self.about, settings };
+            if let Some(verdict) = slot.detector.line(&line) {
+                slot.apply(verdict, &self.about.service, id, second, out);
+            }
+        }
+    }
+
+    /// Follows the miner: what merged is counted together, what was forgotten is ended.
+    fn retire(&mut self, found: &Found, out: &mut Vec<AnomalyEvent>) {
+        for gone in &found.gone {
+            let (id, why) = match gone {
+                Gone::Merged { from, .. } => (from, "it is part of a wider template now"),
+                Gone::Forgotten(id) => (id, "forgotten to make room for newer templates"),
+            };
+            let Some(mut tracked) = self.templates.remove(id) else { continue };
+            tracked.end(why, self.clock.latest(), out);
+            let Gone::Merged { into, .. } = gone else { continue };
+            match self.templates.get_mut(into) {
+                Some(wider) => wider.history.merge(&tracked.history),
+                None => drop(self.templates.insert(*into, tracked)),
+            }
+        }
+    }
+
+    fn end_all(&mut self, why: &str, now: Timestamp, out: &mut Vec<AnomalyEvent>) {
+        self.templates.values_mut().for_each(|tracked| tracked.end(why, now, out));
+    }
+
+    /// Why an empty answer about this source would mean nothing, if so.
+    pub fn unknown(&self, now: Timestamp, settings: &Detect) -> Option<String> {
+        let age = now.as_second() - self.about.first_second;
+        if age < settings.warm_up.as_secs() as i64 {
+            return Some(format!("its logs are known for {age} s only; still learning"));
+        }
+        let (silent, limit) = (self.clock.silent_for(now), self.clock.silence_limit());
+        (silent > limit).then(|| {
+            format!(
+                "no log line for {} s; it never was silent for more than {} s",
+                silent.as_secs(),
+                self.clock.longest_gap().as_secs_f64().ceil()
+            )
+        })
+    }
+
+    /// Templates that were seen in the minutes of the window, the serious and then the frequent ones first.
+    pub fn activity(&self, from: Timestamp, to: Timestamp) -> Vec<TemplateActivity> {
+        let minute = |ms: i64| ms.div_euclid(60_000);
+        let (first, last) = (minute(from.as_millisecond()), minute(to.as_millisecond() - 1));
+        let mut rows: Vec<_> = self
+            .templates
+            .iter()
+            .map(|(id, tracked)| (id, &tracked.history, tracked.history.minutes.sum(first, last)))
+            .filter(|(_, _, count)| *count > 0)
+            .collect();
+        rows.sort_by_key(|(id, h, count)| std::cmp::Reverse((h.level.max(LogLevel::Info), *count, **id)));
+        rows.sort_by_key(|(_, h, _)| h.level < LogLevel::Warn);
+        rows.truncate(MAX_ACTIVITIES);
+        let seconds = (to.as_second() - from.as_second()).max(0) as f64;
+        rows.into_iter().map(|(id, h, count)| h.activity(self.miner.text(*id), count, seconds)).collect()
+    }
+
+    pub fn errors(&self, from: Timestamp, to: Timestamp) -> Vec<LogRecord> {
+        self.errors.iter().filter(|r| (from..to).contains(&r.at)).cloned().collect()
+    }
+}
+
+impl Tracked {
+    fn new(record: &LogRecord, second: i64, source_age: i64, settings: &Detect) -> Self {
+        let mut baseline = Baseline::new(settings.window.as_secs() as u32);
+        baseline.silent(source_age as f64);
+        let sample = record.message[..record.message.floor_char_boundary(MAX_SAMPLE)].to_owned();
+        let slots =
+            TEMPLATE_DETECTORS.iter().map(|(kind, make)| Slot { kind: *kind, detector: make(), open: None });
+        Self {
+            history: History {
+                first_second: second,
+                last_second: second,
+                level: record.level,
+                sample,
+                total: 0,
+                seconds: Ring::seconds(),
+                minutes: Ring::minutes(),
+                baseline,
+            },
+            slots: slots.collect(),
+        }
+    }
+
+    fn end(&mut self, why: &str, at: Timestamp, out: &mut Vec<AnomalyEvent>) {
+        for slot in &mut self.slots {
+            slot.end(json!({ "ended": why }), at, out);
+        }
+    }
+}
+
+impl History {
+    fn merge(&mut self, other: &History) {
+        self.first_second = self.first_second.min(other.first_second);
+        self.last_second = self.last_second.max(other.last_second);
+        self.level = self.level.max(other.level);
+        self.total += other.total;
+        self.seconds.merge(&other.seconds);
+        self.minutes.merge(&other.minutes);
+        self.baseline.merge(&other.baseline);
+    }
+
+    fn activity(&self, template: String, count: u64, seconds: f64) -> TemplateActivity {
+        let usual = (self.baseline.seconds() > 0.0).then(|| self.baseline.usual(seconds));
+        TemplateActivity {
+            template,
+            level: self.level,
+            count,
+            usual,
+            first_seen_at: at_second(self.first_second),
+            last_seen_at: at_second(self.last_second),
+            sample: self.sample.clone(),
+        }
+    }
+}
+
+impl Slot {
+    fn apply(
+        &mut self,
+        verdict: Verdict,
+        service: &str,
+        id: TemplateId,
+        second: i64,
+        out: &mut Vec<AnomalyEvent>,
+    ) {
+        match verdict {
+            Verdict::Onset { severity, title, detail, started } => {
+                let event = AnomalyEvent {
+                    kind: self.kind,
+                    key: format!("{}/{service}/{id:016x}", self.kind),
+                    service: service.to_owned(),
+                    severity,
+                    title,
+                    detail,
+                    started_at: at_second(started),
+                    ended_at: None,
+                };
+                out.push(event.clone());
+                self.open = Some(Box::new(event));
+            }
+            Verdict::End { detail, .. } => self.end(detail, at_second(second + 1), out),
+        }
+    }
+
+    fn end(&mut self, detail: Value, at: Timestamp, out: &mut Vec<AnomalyEvent>) {
+        if let Some(open) = self.open.take() {
+            out.push(ended(*open, detail, at));
+        }
+    }
+}
+
+/// The end of an anomaly: the onset's event with more detail and an end.
+pub fn ended(mut onset: AnomalyEvent, detail: Value, at: Timestamp) -> AnomalyEvent {
+    if let (Value::Object(all), Value::Object(more)) = (&mut onset.detail, detail) {
+        all.extend(more);
+    }
+    onset.ended_at = Some(at.max(onset.started_at));
+    onset
+}
+
+/// How serious an anomaly in lines of this level is: a log line alone is critical only if the program calls it fatal.
+pub fn severity(level: LogLevel) -> Severity {
+    if level >= LogLevel::Fatal { Severity::Critical } else { Severity::Warning }
+}
+
+fn at_second(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH)
+}

@@ -1,0 +1,428 @@
+//! The detectors in simulated time: deterministic, seeded, no sleeping.
+
+use jiff::Timestamp;
+
+use super::{partition::Partition, templates::mix};
+use crate::{
+    bus::Record,
+    config::Detect,
+    model::{AnomalyEvent, AnomalyKind, Coverage, Gap, LogLevel, LogRecord, Sample},
+};
+
+struct Sim {
+    partition: Partition,
+    /// Milliseconds since the beginning.
+    now: i64,
+    seed: u64,
+    events: Vec<AnomalyEvent>,
+}
+
+impl Sim {
+    fn new(settings: &Detect) -> Self {
+        Self { partition: Partition::new(settings, 1), now: 0, seed: 7, events: Vec::new() }
+    }
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millisecond(1_795_255_200_000 + ms).expect("in range")
+    }
+
+    /// Uniform in (0, 1).
+    fn uniform(&mut self) -> f64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        ((mix(self.seed) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
+    }
+
+    fn normal(&mut self) -> f64 {
+        (-2.0 * self.uniform().ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+
+    /// A Poisson count (Knuth).
+    fn poisson(&mut self, mean: f64) -> u32 {
+        let (limit, mut product, mut count) = ((-mean).exp(), self.uniform(), 0);
+        while product > limit {
+            product *= self.uniform();
+            count += 1;
+        }
+        count
+    }
+
+    fn log(&mut self, level: LogLevel, message: &str) {
+        self.log_at(self.now, level, message);
+    }
+
+    fn log_at(&mut self, at: i64, level: LogLevel, message: &str) {
+        let record = LogRecord {
+            at: Self::at(at),
+            service: "shop".into(),
+            host: "h1".into(),
+            level,
+            message: message.into(),
+            trace_id: None,
+        };
+        self.partition.record(&Record::Log(record), Self::at(self.now), &mut self.events);
+    }
+
+    fn sample(&mut self, name: &str, value: f64) {
+        let sample = Sample {
+            at: Self::at(self.now),
+            name: name.into(),
+            service: "shop".into(),
+            labels: [].into(),
+            value,
+        };
+        self.partition.record(&Record::Sample(sample), Self::at(self.now), &mut self.events);
+    }
+
+    /// Lets `seconds` pass in tenths; `each` is called at every tenth with its number.
+    fn run(&mut self, seconds: i64, mut each: impl FnMut(&mut Self, i64)) {
+        for tenth in 0..seconds * 10 {
+            each(self, tenth);
+            if tenth % 5 == 0 {
+                self.partition.tick(Self::at(self.now), &mut self.events);
+            }
+            self.now += 100;
+        }
+    }
+
+    fn onsets(&self, kind: AnomalyKind) -> Vec<&AnomalyEvent> {
+        self.events.iter().filter(|e| e.kind == kind && e.ended_at.is_none()).collect()
+    }
+
+    fn ends(&self, kind: AnomalyKind) -> Vec<&AnomalyEvent> {
+        self.events.iter().filter(|e| e.kind == kind && e.ended_at.is_some()).collect()
+    }
+
+    fn unknown(&self) -> Option<String> {
+        let now = Self::at(self.now);
+        match self.partition.recent("shop", Self::at(0), now, now).coverage {
+            Coverage::Known => None,
+            Coverage::Unknown { reason } => Some(reason),
+        }
+    }
+}
+
+/// Ten lines a second of ordinary business.
+fn business(sim: &mut Sim, tenth: i64) {
+    let name = ["ann", "bob", "carol", "dave", "erin"][tenth as usize % 5];
+    match tenth % 3 {
+        0 => sim.log(LogLevel::Info, &format!("GET /items/{tenth} 200 in {}ms", tenth % 40)),
+        1 => sim.log(LogLevel::Info, &format!("user {name} put item {tenth} into the cart")),
+        _ => sim.log(LogLevel::Info, "cache refreshed"),
+    }
+}
+
+#[test]
+fn unseen_error_is_new_and_a_burst_within_three_seconds() {
+    let mut sim = Sim::new(&Detect::default());
+    sim.run(12, business);
+    assert_eq!(sim.events, [], "nothing to tell while all is well");
+    let began = sim.now;
+    sim.run(3, |sim, tenth| {
+        business(sim, tenth);
+        if tenth % 2 == 0 {
+            sim.log(LogLevel::Error, &format!("connection refused to 10.0.0.{tenth}:5432"));
+        }
+    });
+    let novelty = sim.onsets(AnomalyKind::LogNovelty);
+    assert_eq!(novelty.len(), 1);
+    assert_eq!(novelty[0].title, "New error: `connection refused to <*>`, never seen in 12s of shop's logs");
+    assert_eq!(novelty[0].detail["sample"], "connection refused to 10.0.0.0:5432");
+    let burst = sim.onsets(AnomalyKind::LogBurst);
+    assert_eq!(burst.len(), 1, "{:?}", sim.events);
+    assert!(burst[0].title.starts_with("`connection refused to <*>`: "), "{}", burst[0].title);
+    assert!(burst[0].started_at >= Sim::at(began - 3000));
+    sim.run(90, business);
+    assert_eq!(sim.ends(AnomalyKind::LogNovelty).len(), 1);
+    assert_eq!(sim.ends(AnomalyKind::LogBurst).len(), 1);
+    assert_eq!(sim.ends(AnomalyKind::LogBurst)[0].detail["ended"], "back to the usual rate");
+}
+
+#[test]
+fn errors_while_warming_up_teach_and_the_source_says_so() {
+    let mut sim = Sim::new(&Detect::default());
+    sim.run(5, |sim, _| sim.log(LogLevel::Error, "cannot reach the mail server"));
+    assert_eq!(sim.unknown().as_deref(), Some("its logs are known for 5 s only; still learning"));
+    sim.run(60, |sim, _| sim.log(LogLevel::Error, "cannot reach the mail server"));
+    assert_eq!((sim.events.len(), sim.unknown()), (0, None));
+}
+
+#[test]
+fn known_warning_that_multiplies_is_a_burst_with_its_usual_range() {
+    let mut sim = Sim::new(&Detect::default());
+    let slow = |sim: &mut Sim, mean: f64| {
+        for i in 0..sim.poisson(mean) {
+            sim.log(LogLevel::Warn, &format!("slow query took {i}7 ms"));
+        }
+    };
+    sim.run(600, |sim, tenth| {
+        business(sim, tenth);
+        slow(sim, 0.01);
+    });
+    assert_eq!(sim.events, []);
+    sim.run(5, |sim, _| slow(sim, 2.0));
+    let onsets = sim.onsets(AnomalyKind::LogBurst);
+    assert_eq!(onsets.len(), 1);
+    let title = &onsets[0].title;
+    assert!(title.starts_with("`slow query took <*> ms`: ") && title.ends_with("s, usually 0–1"), "{title}");
+}
+
+#[test]
+fn burst_that_lasts_becomes_usual() {
+    let settings = Detect { adapt_after: std::time::Duration::from_secs(120), ..Detect::default() };
+    let mut sim = Sim::new(&settings);
+    sim.run(60, |sim, tenth| {
+        if tenth % 10 == 0 {
+            sim.log(LogLevel::Warn, "queue is long");
+        }
+    });
+    sim.run(400, |sim, _| sim.log(LogLevel::Warn, "queue is long"));
+    assert_eq!(sim.onsets(AnomalyKind::LogBurst).len(), 1);
+    assert_eq!(sim.ends(AnomalyKind::LogBurst)[0].detail["ended"], "this rate is usual now");
+}
+
+#[test]
+fn heartbeat_that_stops_is_silence_only_while_its_source_goes_on() {
+    let mut sim = Sim::new(&Detect::default());
+    let beat = |sim: &mut Sim, tenth: i64| {
+        business(sim, tenth);
+        if tenth % 50 == 0 {
+            sim.log(LogLevel::Info, "scheduler heartbeat ok");
+        }
+    };
+    sim.run(120, beat);
+    assert_eq!(sim.events, []);
+    sim.run(60, business);
+    let onsets = sim.onsets(AnomalyKind::LogSilence);
+    assert_eq!(onsets.len(), 1);
+    assert!(onsets[0].title.starts_with("`scheduler heartbeat ok`: silent for "), "{}", onsets[0].title);
+    assert!(onsets[0].title.ends_with(" s, usually every 5.0 s"), "{}", onsets[0].title);
+    sim.run(10, beat);
+    assert_eq!(sim.ends(AnomalyKind::LogSilence)[0].detail["ended"], "it is back");
+}
+
+#[test]
+fn source_that_stops_is_unknown_and_no_anomaly() {
+    let mut sim = Sim::new(&Detect::default());
+    sim.run(120, business);
+    assert_eq!(sim.unknown(), None);
+    sim.run(300, |_, _| {});
+    assert_eq!(sim.events, [], "nobody knows");
+    assert_eq!(
+        sim.unknown().as_deref(),
+        Some("no log line for 300 s; it never was silent for more than 1 s")
+    );
+    sim.run(60, business);
+    assert_eq!((sim.events.len(), sim.unknown()), (0, None), "the hole teaches nothing");
+}
+
+#[test]
+fn shipper_that_sends_every_five_seconds_causes_nothing() {
+    let mut sim = Sim::new(&Detect::default());
+    sim.run(600, |sim, tenth| {
+        if tenth % 50 == 49 {
+            for back in (0..50).rev() {
+                sim.log_at(sim.now - back * 100, LogLevel::Info, "GET /health 200");
+                if back % 10 == 0 {
+                    sim.log_at(sim.now - back * 100, LogLevel::Warn, "retrying soon");
+                }
+            }
+        }
+    });
+    assert_eq!((sim.events.len(), sim.unknown()), (0, None));
+}
+
+#[test]
+fn stationary_logs_stay_within_the_false_alarm_budget() {
+    let mut sim = Sim::new(&Detect::default());
+    let levels = [LogLevel::Info, LogLevel::Warn, LogLevel::Error];
+    let names = ["alpha", "beta", "gamma", "delta", "eta", "iota", "kappa", "mu", "nu", "xi", "pi", "rho"];
+    for _ in 0..3 * 3600 {
+        for (i, name) in names.iter().enumerate() {
+            // From one line in 20 minutes to three a second; every third template comes in clumps.
+            let mean = 3.0 / 1.9_f64.powi(i as i32);
+            let count = if i % 3 == 2 { sim.poisson(mean / 4.0) * 4 } else { sim.poisson(mean) };
+            for _ in 0..count {
+                sim.log(levels[i % 3], &format!("{name} {name} did its thing in {count} ms"));
+            }
+        }
+        sim.now += 1000;
+        sim.partition.tick(Sim::at(sim.now), &mut sim.events);
+    }
+    // Errors rarer than the warm-up are honestly new when they first come, once.
+    let unexpected: Vec<_> = sim
+        .events
+        .iter()
+        .filter(|e| e.ended_at.is_none() && e.kind != AnomalyKind::LogNovelty)
+        .map(|e| &e.title)
+        .collect();
+    assert!(unexpected.is_empty(), "{unexpected:?}");
+    assert!(sim.onsets(AnomalyKind::LogNovelty).len() <= 4);
+}
+
+#[test]
+fn metric_shift_is_found_within_three_samples_of_twelve() {
+    let mut sim = Sim::new(&Detect::default());
+    let seconds = |sim: &mut Sim, count: i64, level: f64| {
+        sim.run(count, |sim, tenth| {
+            if tenth % 10 == 0 {
+                let value = level * (1.0 + 0.05 * sim.normal());
+                sim.sample("latency_seconds", value);
+            }
+        });
+    };
+    seconds(&mut sim, 12, 0.1);
+    assert_eq!(sim.events, []);
+    seconds(&mut sim, 3, 2.0);
+    let onset = sim.onsets(AnomalyKind::Metric)[0];
+    assert!(onset.title.starts_with("`latency_seconds` is "), "{}", onset.title);
+    assert!(onset.title.contains(", usually 0.0"), "{}", onset.title);
+    assert_eq!(
+        (onset.detail["direction"].as_str(), onset.detail["reason"].as_str()),
+        (Some("up"), Some("level shift"))
+    );
+    seconds(&mut sim, 10, 0.1);
+    assert_eq!(sim.ends(AnomalyKind::Metric)[0].detail["ended"], "back in its range");
+}
+
+#[test]
+fn noise_stays_within_the_false_alarm_budget() {
+    let mut sim = Sim::new(&Detect::default());
+    let mut drift = 0.0;
+    for second in 0..6 * 3600 {
+        let noise = sim.normal();
+        drift = 0.9 * drift + noise;
+        let requests = f64::from(sim.poisson(3.0));
+        sim.sample("normal", 100.0 + 5.0 * noise);
+        sim.sample("heavy", noise.exp());
+        sim.sample("slow", 50.0 + drift);
+        sim.sample("count", requests);
+        sim.sample("constant", 4.0);
+        sim.sample("wave", (f64::from(second) / 300.0).sin() + 0.05 * noise);
+        sim.now += 1000;
+    }
+    let titles: Vec<_> = sim.onsets(AnomalyKind::Metric).iter().map(|e| e.title.clone()).collect();
+    // The budget is one a day for the service; a quarter of a day has one at most.
+    assert!(titles.len() <= 1, "{titles:?}");
+}
+
+#[test]
+fn constants_spikes_and_few_points() {
+    let mut sim = Sim::new(&Detect::default());
+    let feed = |sim: &mut Sim, name: &str, values: &[f64]| {
+        for value in values {
+            sim.sample(name, *value);
+            sim.now += 1000;
+        }
+    };
+    feed(&mut sim, "few", &[1.0, 900.0, 1.0, 900.0]);
+    feed(&mut sim, "up", &[1.0; 40]);
+    feed(&mut sim, "up", &[0.0, 1.0]);
+    assert_eq!(sim.events, [], "one odd value of a constant proves nothing");
+    feed(&mut sim, "up", &[1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(sim.events[0].title, "`up` is 0, usually 0–1");
+    assert_eq!(sim.events[0].detail["reason"], "longer than it ever was");
+    feed(&mut sim, "flag", &[7.0; 20]);
+    feed(&mut sim, "flag", &[8.0, 8.0]);
+    assert_eq!(sim.events[1].title, "`flag` is 8, always 7");
+    let wave: Vec<f64> = (0..60).map(|i| f64::from(i % 7)).collect();
+    feed(&mut sim, "queue", &wave);
+    feed(&mut sim, "queue", &[500.0]);
+    assert_eq!(sim.events.last().map(|e| e.detail["reason"].clone()), Some("spike".into()));
+}
+
+#[test]
+fn counters_are_rates_and_a_restart_is_no_anomaly() {
+    let mut sim = Sim::new(&Detect::default());
+    let mut total = 5000.0;
+    for second in 0..300 {
+        let rise = f64::from(sim.poisson(20.0));
+        total = if second == 150 { 3.0 } else { total + rise };
+        sim.sample("requests_total", total);
+        sim.now += 1000;
+    }
+    assert_eq!(sim.events, []);
+    for _ in 0..5 {
+        total += 400.0;
+        sim.sample("requests_total", total);
+        sim.now += 1000;
+    }
+    assert!(
+        sim.events[0].title.starts_with("`requests_total` is 400/s, usually "),
+        "{}",
+        sim.events[0].title
+    );
+}
+
+#[test]
+fn missing_samples_and_unanswered_questions_are_unknown() {
+    let mut sim = Sim::new(&Detect::default());
+    for _ in 0..60 {
+        sim.sample("latency", 1.0);
+        sim.now += 1000;
+    }
+    assert_eq!(sim.unknown(), None);
+    let gap = |sim: &mut Sim, reason: Option<&str>| {
+        let gap = Gap {
+            at: Sim::at(sim.now),
+            service: Some("shop".into()),
+            source: "watch p99".into(),
+            reason: reason.map(Into::into),
+        };
+        sim.partition.record(&Record::Gap(gap), Sim::at(sim.now), &mut Vec::new());
+    };
+    gap(&mut sim, Some("timed out"));
+    assert_eq!(sim.unknown().as_deref(), Some("watch p99 since 2026-11-21T10:01:00Z: timed out"));
+    gap(&mut sim, None);
+    assert_eq!(sim.unknown(), None);
+    sim.now += 60_000;
+    assert_eq!(sim.unknown().as_deref(), Some("no sample of latency since 2026-11-21T10:00:59Z"));
+    assert_eq!(sim.events, []);
+    let nobody = sim.partition.recent("nobody", Sim::at(0), Sim::at(1), Sim::at(1));
+    assert!(matches!(nobody.coverage, Coverage::Unknown { .. }));
+}
+
+#[test]
+fn memory_is_bounded_and_what_is_dropped_is_told() {
+    let settings = Detect { max_services: 2, max_series: 3, max_templates: 10, ..Detect::default() };
+    let mut sim = Sim::new(&settings);
+    for i in 0..10 {
+        sim.sample(&format!("series_{i}"), 1.0);
+        let record = Record::Sample(Sample {
+            at: Sim::at(sim.now),
+            name: "up".into(),
+            service: format!("service-{i}"),
+            labels: [].into(),
+            value: 1.0,
+        });
+        sim.partition.record(&record, Sim::at(sim.now), &mut sim.events);
+    }
+    for i in 0..2000_u32 {
+        let word: String = i.to_string().bytes().map(|b| char::from(b - b'0' + b'a')).collect();
+        sim.log(LogLevel::Error, &format!("{word} {}", "x ".repeat(i as usize % 40)));
+    }
+    let [services, templates, series, _] = sim.partition.sizes(Sim::at(sim.now));
+    assert!(services <= 2 && templates <= 10 && series <= 4, "{services} {templates} {series}");
+    sim.now += 20_000;
+    let unknown = sim.unknown().expect("it says what is missing");
+    assert!(unknown.contains("no log line") || unknown.contains("max_series"), "{unknown}");
+}
+
+#[test]
+fn evidence_shows_templates_errors_and_series_of_the_window() {
+    let mut sim = Sim::new(&Detect::default());
+    sim.run(120, |sim, tenth| {
+        business(sim, tenth);
+        if tenth % 10 == 0 {
+            sim.sample("latency", 1.0);
+        }
+    });
+    sim.log(LogLevel::Error, "payment declined for order 17");
+    let recent = sim.partition.recent("shop", Sim::at(60_000), Sim::at(sim.now + 1), Sim::at(sim.now));
+    assert_eq!(recent.coverage, Coverage::Known);
+    assert_eq!(recent.templates[0].template, "payment declined for order <*>", "the serious ones come first");
+    let items = recent.templates.iter().find(|t| t.template == "GET <*> in <*>").expect("it was busy");
+    assert_eq!(items.count, 200);
+    assert!((items.usual.expect("learned") - 200.0).abs() < 20.0, "{items:?}");
+    assert_eq!(recent.errors.len(), 1);
+    assert_eq!((recent.series[0].count, recent.series[0].usual), (60, Some((1.0, 1.0))));
+}
