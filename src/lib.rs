@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod correlate;
 pub mod detect;
+pub mod diagnose;
 pub mod http_client;
 pub mod ids;
 pub mod intake;

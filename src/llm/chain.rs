@@ -95,7 +95,7 @@ impl Chain {
     }
 
     /// Asks until `accept` takes an answer. `question` makes the prompt for a tier's limits; its context goes to `accept`
-    /// together with the text of the answer. Fails only if the store or `question` fails.
+    /// together with the text of the answer; its error is a prompt that does not fit the tier. Fails only if the store fails.
     pub async fn ask<C, T>(
         &self,
         question: impl Fn(&config::Limits) -> anyhow::Result<Question<C>>,
@@ -104,8 +104,15 @@ impl Chain {
         let mut asked =
             Asked { answered: None, attempts: Vec::new(), tokens_in: 0, tokens_out: 0, cost_usd: 0.0 };
         for (link, places) in &self.links {
-            let question = question(&link.limits)?;
             let start = Instant::now();
+            let question = match question(&link.limits) {
+                Ok(question) => question,
+                Err(e) => {
+                    let text = Failure::PromptTooLong(format!("{e:#}")).to_string();
+                    asked.count(link, AttemptResult::PromptTooLong, text, Usage::default(), start.elapsed());
+                    continue;
+                }
+            };
             let one =
                 self.ask_one(link, places, &question.prompt, |text| accept(&question.context, text)).await?;
             let took = start.elapsed();

@@ -1,0 +1,51 @@
+//! Deploys and configuration changes of the service and its neighbours, from well before the onset until now.
+
+use async_trait::async_trait;
+use serde_json::json;
+
+use super::{About, Access, Fact, Found, Source, SourceName, from_onset};
+use crate::{
+    clock,
+    model::{Change, EvidenceKind},
+    store::changes,
+};
+
+pub(super) struct Changes;
+
+#[async_trait]
+impl Source for Changes {
+    fn name(&self) -> SourceName {
+        SourceName::Changes
+    }
+    async fn gather(&self, about: &About, access: &Access) -> anyhow::Result<Found> {
+        let onset = about.incident.started_at;
+        let from = clock::before(onset, access.settings.diagnose.change_window);
+        let mut tx = access.store.read().await?;
+        let mut found = changes::between(&mut tx, from, about.now).await?;
+        found.retain(|c| about.concerns(&c.service));
+        found.sort_by_key(|c| {
+            (c.service != about.incident.service, clock::between(c.at, onset) + clock::between(onset, c.at))
+        });
+        let facts = found.into_iter().map(|c| fact(c, onset)).collect();
+        Ok(Found { facts, missing: Vec::new() })
+    }
+}
+
+fn fact(change: Change, onset: jiff::Timestamp) -> Fact {
+    let author = change.author.as_deref().map(|a| format!(" by {a}")).unwrap_or_default();
+    let when = from_onset(onset, change.at);
+    Fact {
+        kind: EvidenceKind::Change,
+        source: SourceName::Changes,
+        summary: format!("{} of {}: {}{author}, {when}", change.kind, change.service, change.summary),
+        data: json!({
+            "id": change.id,
+            "kind": change.kind,
+            "what": change.summary,
+            "author": change.author,
+            "url": change.url,
+        }),
+        observed_at: change.at,
+        service: change.service,
+    }
+}

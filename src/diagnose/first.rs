@@ -1,0 +1,137 @@
+//! The first diagnosis: evidence within its deadline, then the rules. Runs anew whenever signals join the incident.
+
+use std::time::Instant;
+
+use super::{
+    Deps, Outcome,
+    evidence::{self, About},
+    rank::Scene,
+    rules::{self, Case, Conclusion},
+    texts::Texts,
+};
+use crate::{
+    clock, ids, metrics,
+    model::{Actor, Diagnosis, Evidence, Incident, Missing, Stage, Tier, TimelineKind},
+    store::{Tx, alerts, anomalies, decisions, diagnoses, evidence as stored, incidents, timeline},
+};
+
+/// Gathers, concludes, and writes evidence, diagnosis, timeline and decision. Doing it again without news changes nothing.
+pub async fn first(deps: &Deps, incident_id: &str) -> anyhow::Result<(Tx, Outcome)> {
+    let start = Instant::now();
+    let Some(about) = look(deps, incident_id).await? else {
+        return Ok((deps.access.store.write().await?, Outcome::Skipped("the incident is gone".into())));
+    };
+    let within = deps.settings().diagnose.evidence_timeout;
+    let (facts, missing) = evidence::gather(&about, &deps.access, within).await;
+    let offers = (deps.offers)(&about.incident, &about.alerts);
+
+    let mut tx = deps.access.store.write().await?;
+    let Some(incident) = incidents::lock(&mut tx, incident_id).await? else {
+        return Ok((tx, Outcome::Skipped("the incident is gone".into())));
+    };
+    let mut all = stored::of(&mut tx, incident_id).await?;
+    let fresh = evidence::number(&all, facts);
+    for e in &fresh {
+        stored::save(&mut tx, incident_id, e).await?;
+    }
+    note_evidence(&mut tx, incident_id, &fresh).await?;
+    all.extend(fresh);
+
+    let callees = deps.settings().correlate.topology.get(&incident.service);
+    let scene = Scene {
+        service: &incident.service,
+        onset: incident.started_at,
+        callees: callees.map_or(&[], Vec::as_slice),
+        change_window: deps.settings().diagnose.change_window,
+    };
+    let texts = Texts(deps.settings().language);
+    let case = Case { scene, evidence: &all, missing: &missing, offers: &offers, texts };
+    let conclusion = rules::conclude(&case);
+    let outcome = save(&mut tx, &incident, conclusion, missing, start).await?;
+    let enhance = !deps.chain.is_empty();
+    metrics::DIAGNOSE_SECONDS
+        .with_label_values(&[Tier::Rules.as_str()])
+        .observe(start.elapsed().as_secs_f64());
+    Ok((tx, if outcome { Outcome::Diagnosed { enhance } } else { Outcome::Unchanged }))
+}
+
+/// The incident and its signals in one snapshot.
+async fn look(deps: &Deps, incident_id: &str) -> anyhow::Result<Option<About>> {
+    let mut tx = deps.access.store.read().await?;
+    let Some(incident) = incidents::get(&mut tx, incident_id).await? else {
+        return Ok(None);
+    };
+    Ok(Some(About {
+        alerts: alerts::of(&mut tx, incident_id).await?,
+        anomalies: anomalies::of(&mut tx, incident_id).await?,
+        neighbours: deps.settings().correlate.neighbours(&incident.service),
+        now: clock::now(),
+        incident,
+    }))
+}
+
+async fn note_evidence(tx: &mut Tx, incident_id: &str, fresh: &[Evidence]) -> anyhow::Result<()> {
+    let text = match fresh {
+        [] => return Ok(()),
+        [one] => format!("1 fact gathered ({})", one.id),
+        [first, .., last] => format!("{} facts gathered ({}–{})", fresh.len(), first.id, last.id),
+    };
+    timeline::add(tx, incident_id, TimelineKind::Evidence, &text, Some(&Actor::aiops("diagnose"))).await?;
+    Ok(())
+}
+
+/// True if it says something else than the last diagnosis by rules.
+async fn save(
+    tx: &mut Tx,
+    incident: &Incident,
+    conclusion: Conclusion,
+    missing: Vec<Missing>,
+    start: Instant,
+) -> anyhow::Result<bool> {
+    let about = decisions::About::incident(&incident.id);
+    let Conclusion { summary, claims, suggestion } = conclusion;
+    let earlier = diagnoses::of(tx, &incident.id).await?.into_iter().rfind(|d| d.tier == Tier::Rules);
+    if earlier.is_some_and(|d| d.summary == summary && d.claims == claims && d.suggestion == suggestion) {
+        decisions::add(
+            tx,
+            Stage::Diagnose,
+            about,
+            "unchanged",
+            "diagnose.rules",
+            "The evidence says what it said before.",
+        )
+        .await?;
+        return Ok(false);
+    }
+    let suggested =
+        suggestion.as_ref().map_or("no playbook fits".to_owned(), |s| format!("suggests {}", s.playbook));
+    decisions::add(
+        tx,
+        Stage::Diagnose,
+        about,
+        "diagnosed",
+        "diagnose.rules",
+        &format!("{summary} ({suggested})"),
+    )
+    .await?;
+    timeline::add(tx, &incident.id, TimelineKind::Diagnosed, &summary, Some(&Actor::aiops("rules"))).await?;
+    let diagnosis = Diagnosis {
+        id: ids::new(),
+        incident_id: incident.id.clone(),
+        tier: Tier::Rules,
+        model: String::new(),
+        summary,
+        claims,
+        suggestion,
+        missing,
+        attempts: Vec::new(),
+        latency_ms: start.elapsed().as_millis() as u64,
+        tokens_in: 0,
+        tokens_out: 0,
+        cost_usd: 0.0,
+        created_at: clock::now(),
+    };
+    diagnoses::save(tx, &diagnosis).await?;
+    incidents::touch(tx, &incident.id).await?;
+    Ok(true)
+}

@@ -1,0 +1,208 @@
+//! The rules tier: deterministic, needs nothing but evidence, always answers. Hands on claims that cite evidence, and one of
+//! the offered playbooks.
+
+use std::time::Duration;
+
+use crate::{
+    clock,
+    model::{Claim, Evidence, EvidenceKind, Missing, Offer, Suggestion},
+};
+
+use super::{
+    offers,
+    rank::{self, Cause, Hypothesis, Scene},
+    texts::Texts,
+};
+
+/// What the rules look at.
+pub struct Case<'a> {
+    pub scene: Scene<'a>,
+    pub evidence: &'a [Evidence],
+    pub missing: &'a [Missing],
+    pub offers: &'a [Offer],
+    pub texts: Texts,
+}
+
+/// What a tier concludes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conclusion {
+    pub summary: String,
+    pub claims: Vec<Claim>,
+    pub suggestion: Option<Suggestion>,
+}
+
+/// Enough to act on; more is noise at night.
+const MAX_HYPOTHESES: usize = 4;
+
+pub fn conclude(case: &Case<'_>) -> Conclusion {
+    let ranked = rank::rank(case.evidence, case.scene);
+    let hypotheses: Vec<Claim> = ranked.iter().take(MAX_HYPOTHESES).map(|h| claim(h, case)).collect();
+    let mut summary = match hypotheses.first() {
+        Some(best) => case.texts.probable(&best.text),
+        None => case.texts.no_clear_cause(case.evidence.len()),
+    };
+    if !case.missing.is_empty() && hypotheses.is_empty() {
+        let mut sources: Vec<&str> = case.missing.iter().map(|m| m.source.as_str()).collect();
+        sources.dedup();
+        summary = format!("{summary} {}", case.texts.incomplete(&sources.join(", ")));
+    }
+    let claims = symptom(case).into_iter().chain(hypotheses).collect();
+    Conclusion { summary, claims, suggestion: suggest(case) }
+}
+
+/// The alerts themselves: not a cause, but what everything else has to explain.
+fn symptom(case: &Case<'_>) -> Option<Claim> {
+    let alerts: Vec<&Evidence> =
+        case.evidence.iter().filter(|e| e.kind == EvidenceKind::Alert).take(5).collect();
+    let first = alerts.first()?;
+    let more = if alerts.len() > 1 { format!(" (+{})", alerts.len() - 1) } else { String::new() };
+    Some(Claim {
+        text: case.texts.symptom(&format!("{}{more}", first.summary)),
+        evidence: alerts.iter().map(|e| e.id.clone()).collect(),
+    })
+}
+
+fn claim(h: &Hypothesis<'_>, case: &Case<'_>) -> Claim {
+    let (t, first) = (case.texts, h.evidence[0]);
+    let what = first.summary.as_str();
+    let lead: Duration = clock::between(first.observed_at, case.scene.onset);
+    let text = match h.cause {
+        Cause::Change => t.change(first.data["what"].as_str().unwrap_or(what), lead),
+        Cause::Dependency => t.dependency(case.scene.service, h.service, what),
+        Cause::Silence => t.silence(h.service, what),
+        Cause::Errors => t.errors(h.service, what),
+        Cause::Lines => t.lines(h.service, what),
+        Cause::Metric => t.metric(h.service, what),
+        Cause::Past => t.past(what),
+    };
+    Claim { text, evidence: h.evidence.iter().map(|e| e.id.clone()).collect() }
+}
+
+/// What helped before, if it is offered again; else the first offer (the registry puts the best fit first) that needs no
+/// choice. Never a playbook that has to guess a parameter.
+fn suggest(case: &Case<'_>) -> Option<Suggestion> {
+    let ready = |offer: &Offer| offers::bind(offer, &serde_json::Map::new()).ok();
+    for e in case.evidence.iter().rev().filter(|e| e.kind == EvidenceKind::PastIncident) {
+        let helped = e.data["helped"]["playbook"].as_str();
+        if let Some(offer) = case.offers.iter().find(|o| Some(o.playbook.as_str()) == helped)
+            && let Some(params) = ready(offer)
+        {
+            let why = case.texts.helped_before(&e.summary);
+            return Some(Suggestion { playbook: offer.playbook.clone(), params, why });
+        }
+    }
+    case.offers.iter().find_map(|offer| {
+        let why = case.texts.fits(&offer.description);
+        Some(Suggestion { playbook: offer.playbook.clone(), params: ready(offer)?, why })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{config::Language, model::OfferedParam};
+
+    const ONSET: i64 = 1_800_000_000;
+
+    fn fact(n: usize, kind: EvidenceKind, service: &str, at: i64, summary: &str, data: Value) -> Evidence {
+        Evidence {
+            id: format!("E{n}"),
+            kind,
+            source: "test".into(),
+            service: service.into(),
+            summary: summary.into(),
+            data,
+            observed_at: Timestamp::from_second(ONSET + at).expect("in range"),
+        }
+    }
+    fn offer(playbook: &str, params: &[(&str, Option<Value>)]) -> Offer {
+        let param = |(name, default): &(&str, Option<Value>)| {
+            let schema = json!({"type": "integer"});
+            ((*name).to_owned(), OfferedParam { schema, bound: None, default: default.clone() })
+        };
+        Offer {
+            playbook: playbook.into(),
+            title: playbook.into(),
+            description: "When it hangs.".into(),
+            params: params.iter().map(param).collect(),
+            target: "shop".into(),
+        }
+    }
+    fn concluded(evidence: &[Evidence], offers: &[Offer], language: Language) -> Conclusion {
+        let callees = ["db".to_owned()];
+        let onset = Timestamp::from_second(ONSET).expect("in range");
+        let scene =
+            Scene { service: "shop", onset, callees: &callees, change_window: Duration::from_secs(7200) };
+        conclude(&Case { scene, evidence, missing: &[], offers, texts: Texts(language) })
+    }
+
+    fn alert() -> Evidence {
+        fact(1, EvidenceKind::Alert, "shop", 0, "ShopDown: shop is down", json!({}))
+    }
+    fn deploy(n: usize, at: i64) -> Evidence {
+        fact(n, EvidenceKind::Change, "shop", at, "deploy of shop: 1.4 → 1.5", json!({"what": "1.4 → 1.5"}))
+    }
+    fn errors(n: usize) -> Evidence {
+        let kind = json!({"kind": "log_novelty"});
+        fact(n, EvidenceKind::LogAnomaly, "shop", -5, "new error: out of memory", kind)
+    }
+
+    #[test]
+    fn a_change_just_before_the_onset_comes_first_and_every_claim_cites() {
+        let c = concluded(&[alert(), errors(2), deploy(3, -420)], &[], Language::English);
+        assert_eq!(c.summary, "Most likely: A change came 7 min before the onset: 1.4 → 1.5");
+        let cited: Vec<_> = c.claims.iter().map(|c| c.evidence.join(",")).collect();
+        assert_eq!(cited, ["E1", "E3", "E2"]);
+        assert_eq!(c.claims[0].text, "What broke: ShopDown: shop is down");
+    }
+
+    #[test]
+    fn an_old_change_and_one_after_the_onset_are_no_suspects() {
+        let c = concluded(&[alert(), deploy(2, -6600), deploy(3, 300), errors(4)], &[], Language::English);
+        assert_eq!(
+            c.summary,
+            "Most likely: shop logs errors that it usually does not: new error: out of memory"
+        );
+        assert!(c.claims.iter().all(|c| !c.evidence.contains(&"E3".into())));
+    }
+
+    #[test]
+    fn a_dependency_that_failed_first_explains_more_than_our_own_errors() {
+        let db = fact(3, EvidenceKind::Alert, "db", -60, "DiskFull: db has no space left", json!({}));
+        let c = concluded(&[alert(), errors(2), db], &[], Language::Russian);
+        assert_eq!(
+            c.summary,
+            "Вероятнее всего: db, от которого зависит shop, тоже не в порядке: DiskFull: db has no space left"
+        );
+    }
+
+    #[test]
+    fn the_alerts_own_expression_is_a_symptom_and_no_cause() {
+        let range =
+            fact(2, EvidenceKind::MetricRange, "shop", 0, "up: 0", json!({"deviates": true, "alert": true}));
+        let c = concluded(&[alert(), range], &[], Language::English);
+        assert_eq!(c.summary, "No clear cause among the facts at hand (2).");
+        assert_eq!(c.claims.len(), 1);
+    }
+
+    #[test]
+    fn what_helped_before_is_suggested_first_and_nothing_that_needs_a_guess() {
+        let past = json!({"helped": {"playbook": "restart"}});
+        let past = fact(2, EvidenceKind::PastIncident, "shop", -90_000, "Incident abc was alike", past);
+        let offers = [
+            offer("scale", &[("count", None)]),
+            offer("rollback", &[]),
+            offer("restart", &[("wait", Some(json!(5)))]),
+        ];
+        let c = concluded(&[alert(), past], &offers, Language::English);
+        let s = c.suggestion.expect("suggested");
+        assert_eq!((s.playbook.as_str(), s.params["wait"].as_i64()), ("restart", Some(5)));
+        assert_eq!(s.why, "It helped before: Incident abc was alike");
+        let c = concluded(&[alert()], &offers, Language::English);
+        assert_eq!(c.suggestion.expect("suggested").playbook, "rollback");
+        assert_eq!(concluded(&[alert()], &offers[..1], Language::English).suggestion, None);
+    }
+}
