@@ -82,6 +82,8 @@ metrics! {
     EVIDENCE_DROPPED: IntCounterVec["source"] = "aiops_evidence_dropped_total";
     /// Seconds from a diagnosis job's start to its result, by tier.
     DIAGNOSE_SECONDS: HistogramVec["tier"] = "aiops_diagnose_seconds", buckets [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0];
+    /// Questions of the watches to Prometheus, by what became of them (answered, empty, failed).
+    WATCH_PULLS: IntCounterVec["result"] = "aiops_watch_pulls_total";
     /// Records that wait on the telemetry bus.
     BUS_DEPTH: IntGauge[] = "aiops_bus_depth";
     /// Log records and metric samples that the detectors judged.

@@ -110,6 +110,9 @@ impl Check for Settings {
         self.prometheus.check("prometheus", problems);
         self.alertmanager.check("alertmanager", problems);
         self.detect.check("detect", problems);
+        if !self.detect.watches.is_empty() && self.prometheus.url.is_empty() {
+            problems.push(Problem::new("detect.watches", "need prometheus.url, the server that is asked"));
+        }
         self.correlate.check("correlate", problems);
         self.playbooks.check("playbooks", problems);
         self.breaker.check("breaker", problems);

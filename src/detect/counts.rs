@@ -53,6 +53,7 @@ impl Ring {
 
     /// The sum over `from..=to`.
     pub fn sum(&self, from: i64, to: i64) -> u64 {
+        let to = to.min(self.newest);
         let from = from.max(to.saturating_sub(self.len()));
         (from..=to).map(|at| u64::from(self.at(at))).sum()
     }

@@ -18,6 +18,7 @@ mod stats;
 pub mod templates;
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -29,9 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use metric::{Metric, MetricVerdict};
 pub use partition::{Partition, Unjudged};
-use source::TemplateDetector;
+use source::{TemplateDetector, ended};
 
 use crate::{
+    alarm::{self, Alarm},
     bus::{Bus, Consumer, Delivery},
     config::Detect,
     metrics,
@@ -55,6 +57,9 @@ pub struct Deps {
     /// Takes onsets and ends; whoever reads it makes them durable. While it is full, detection waits, the bus fills, and
     /// producers are told to come again.
     pub signals: mpsc::Sender<AnomalyEvent>,
+    /// Anomalies that the last run of the program left open. One that is not found again within `detect.adapt_after` is
+    /// ended, for nobody else would.
+    pub left_open: Vec<AnomalyEvent>,
 }
 
 /// The running detectors; cheap to clone. Also the [`Telemetry`] of diagnoses.
@@ -63,17 +68,31 @@ pub struct Detectors {
     bus: Bus,
     signals: mpsc::Sender<AnomalyEvent>,
     partitions: Arc<[Mutex<Partition>]>,
+    left_open: Arc<Mutex<LeftOpen>>,
+}
+
+struct LeftOpen {
+    until: Timestamp,
+    /// By key.
+    events: BTreeMap<String, AnomalyEvent>,
 }
 
 const TICK: Duration = Duration::from_millis(500);
 /// Records that are judged before the lock and the executor are given to others.
 const SLICE: usize = 256;
+/// Minutes with telemetry after which its absence means something, and the absence that is an alarm.
+const USED_TO_COME: u32 = 5;
+const STARVED: Duration = Duration::from_secs(300);
 
 impl Detectors {
     pub fn new(deps: Deps) -> Self {
         let count = deps.bus.partitions();
         let partitions = (0..count).map(|_| Mutex::new(Partition::new(&deps.settings, count))).collect();
-        Self { bus: deps.bus, signals: deps.signals, partitions }
+        let left_open = LeftOpen {
+            until: crate::clock::after(crate::clock::now(), deps.settings.adapt_after),
+            events: deps.left_open.into_iter().map(|event| (event.key.clone(), event)).collect(),
+        };
+        Self { bus: deps.bus, signals: deps.signals, partitions, left_open: Arc::new(Mutex::new(left_open)) }
     }
 
     /// Reads every partition until `stop`; then closes the bus, works off what is on it and returns. An error means that a
@@ -138,8 +157,35 @@ impl Detectors {
         self.lock(index).tick(now, &mut events);
         if index == 0 {
             self.show_sizes(now);
+            self.watch_ourselves(now);
+            events.extend(self.never_found_again(now));
         }
         events
+    }
+
+    fn never_found_again(&self, now: Timestamp) -> Vec<AnomalyEvent> {
+        let mut left = lock(&self.left_open);
+        if now < left.until {
+            return Vec::new();
+        }
+        let why = || serde_json::json!({ "ended": "not seen again after a restart" });
+        std::mem::take(&mut left.events).into_values().map(|event| ended(event, why(), now)).collect()
+    }
+
+    /// Telemetry that used to come and has stopped altogether leaves the detectors blind: that is an alarm of its own.
+    fn watch_ourselves(&self, now: Timestamp) {
+        let heard = (0..self.partitions.len()).map(|i| self.lock(i).heard());
+        let (last, minutes) =
+            heard.fold((None, 0), |(last, sum), (at, minutes)| (at.max(last), sum + minutes));
+        let Some(last) = last.filter(|_| minutes >= USED_TO_COME) else { return };
+        let silent = crate::clock::between(last, now);
+        if silent < STARVED {
+            return alarm::clear(Alarm::DetectorStarving);
+        }
+        let text = format!(
+            "no log line and no sample has arrived since {last}: nothing is being watched; look at the shippers"
+        );
+        alarm::raise(Alarm::DetectorStarving, text);
     }
 
     fn show_sizes(&self, now: Timestamp) {
@@ -155,6 +201,7 @@ impl Detectors {
 
     async fn emit(&self, events: Vec<AnomalyEvent>) -> anyhow::Result<()> {
         for event in events {
+            lock(&self.left_open).events.remove(&event.key);
             if event.ended_at.is_none() {
                 metrics::DETECT_ONSETS.with_label_values(&[event.kind.as_str()]).inc();
             }
@@ -165,8 +212,13 @@ impl Detectors {
     }
 
     fn lock(&self, index: usize) -> MutexGuard<'_, Partition> {
-        self.partitions[index].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.partitions[index])
     }
+}
+
+/// A panic while the lock was held ends the detectors' run; what they learned stays readable as evidence.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Telemetry for Detectors {

@@ -41,6 +41,9 @@ pub struct Partition {
     gaps: BTreeMap<String, Gap>,
     unjudged: [u64; Unjudged::ALL.len()],
     judged: u64,
+    /// When the last record arrived, and in how many minutes there was one.
+    heard: Option<Timestamp>,
+    minutes: u32,
 }
 
 struct Service {
@@ -65,6 +68,8 @@ impl Partition {
             gaps: BTreeMap::new(),
             unjudged: [0; Unjudged::ALL.len()],
             judged: 0,
+            heard: None,
+            minutes: 0,
         }
     }
 
@@ -75,6 +80,11 @@ impl Partition {
             Record::Sample(sample) => self.sample(sample, now, out),
             Record::Gap(gap) => return self.gap(gap, now),
         };
+        let minute = |at: Timestamp| at.as_second().div_euclid(60);
+        if self.heard.is_none_or(|last| minute(last) != minute(now)) {
+            self.minutes = self.minutes.saturating_add(1);
+        }
+        self.heard = self.heard.max(Some(now));
         match unjudged {
             Some(why) => self.unjudged[why as usize] += 1,
             None => self.judged += 1,
@@ -128,6 +138,11 @@ impl Partition {
         }
     }
 
+    /// When the last record arrived, and in how many minutes there was one.
+    pub fn heard(&self) -> (Option<Timestamp>, u32) {
+        (self.heard, self.minutes)
+    }
+
     /// Adds what was counted since the last call to the metrics.
     pub fn flush_counts(&mut self) {
         metrics::DETECT_RECORDS.inc_by(std::mem::take(&mut self.judged));
@@ -156,6 +171,7 @@ impl Partition {
                 series: vec![],
             };
         };
+        let to = to.min(clock::after(now, std::time::Duration::from_secs(1)));
         let unknown = self.gaps.values().next().map(told).or_else(|| service.unknown(now, &self.settings));
         let mut series: Vec<_> = service.series.values().filter_map(|s| s.summary(from, to)).collect();
         series.sort_by(|a, b| (&a.name, &a.labels).cmp(&(&b.name, &b.labels)));

@@ -115,7 +115,7 @@ impl<T> Parsed<T> {
         Ok(parsed)
     }
 
-    fn reject(&mut self, index: usize, reason: String) {
+    pub(super) fn reject(&mut self, index: usize, reason: String) {
         self.rejected += 1;
         if self.errors.len() < MAX_ERRORS {
             self.errors.push(Rejected { index, reason });

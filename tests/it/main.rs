@@ -6,4 +6,5 @@ mod peers;
 mod peers_smoke;
 mod store;
 mod stores;
+mod telemetry;
 mod worker;
