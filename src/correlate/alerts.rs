@@ -1,6 +1,6 @@
 //! One alert event: is it news, and to which incident does it belong?
 
-use super::{Deps, Outcome, lifecycle};
+use super::{At, Outcome, lifecycle};
 use crate::{
     clock,
     model::{Alert, AlertEvent, AlertState, Severity, Stage, TimelineKind},
@@ -48,7 +48,7 @@ fn classify(known: Option<&Alert>, event: &AlertEvent, now: jiff::Timestamp) -> 
     }
 }
 
-pub(super) async fn apply(deps: &Deps, tx: &mut Tx, event: AlertEvent, out: &mut Outcome) -> Result<()> {
+pub(super) async fn apply(deps: &At<'_>, tx: &mut Tx, event: AlertEvent, out: &mut Outcome) -> Result<()> {
     let now = clock::now();
     let known = alerts::get(tx, &event.fingerprint).await?;
     match classify(known.as_ref(), &event, now) {
@@ -69,7 +69,7 @@ pub(super) async fn apply(deps: &Deps, tx: &mut Tx, event: AlertEvent, out: &mut
 }
 
 async fn fires(
-    deps: &Deps,
+    deps: &At<'_>,
     tx: &mut Tx,
     event: AlertEvent,
     known: Option<Alert>,
@@ -77,7 +77,7 @@ async fn fires(
 ) -> Result<()> {
     let mut alert = alert_of(event, known.as_ref().and_then(|k| k.incident_id.clone()));
     let signal = lifecycle::Signal {
-        service: deps.settings.service_of(&alert.labels),
+        service: deps.set.service_of(&alert.labels),
         severity: Severity::from_label(
             alert.labels.get("severity").or_else(|| alert.labels.get("priority")).map(String::as_str),
         ),
@@ -96,7 +96,7 @@ async fn fires(
 }
 
 async fn resolves(
-    deps: &Deps,
+    deps: &At<'_>,
     tx: &mut Tx,
     event: AlertEvent,
     known: Alert,

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Deps, Outcome, lifecycle};
+use super::{At, Outcome, lifecycle};
 use crate::{
     clock,
     config::AnomalyOpens,
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-pub(super) async fn apply(deps: &Deps, tx: &mut Tx, event: AnomalyEvent, out: &mut Outcome) -> Result<()> {
+pub(super) async fn apply(deps: &At<'_>, tx: &mut Tx, event: AnomalyEvent, out: &mut Outcome) -> Result<()> {
     match (anomalies::open_by_key(tx, &event.key).await?, event.ended_at) {
         (Some(known), Some(ended_at)) => ends(deps, tx, known, ended_at, out).await,
         (Some(known), None) => {
@@ -28,7 +28,7 @@ pub(super) async fn apply(deps: &Deps, tx: &mut Tx, event: AnomalyEvent, out: &m
     }
 }
 
-async fn begins(deps: &Deps, tx: &mut Tx, event: AnomalyEvent, out: &mut Outcome) -> Result<()> {
+async fn begins(deps: &At<'_>, tx: &mut Tx, event: AnomalyEvent, out: &mut Outcome) -> Result<()> {
     let mut anomaly = Anomaly {
         id: ids::new(),
         kind: event.kind,
@@ -73,20 +73,20 @@ async fn begins(deps: &Deps, tx: &mut Tx, event: AnomalyEvent, out: &mut Outcome
 }
 
 async fn may_open(
-    deps: &Deps,
+    deps: &At<'_>,
     tx: &mut Tx,
     anomaly: &Anomaly,
     out: &mut Outcome,
 ) -> Result<(Option<String>, &'static str, String)> {
     let clause = "correlate.anomaly_opens";
-    let from = clock::before(anomaly.started_at, deps.settings.window);
+    let from = clock::before(anomaly.started_at, deps.set.window);
     let beside: Vec<Anomaly> = anomalies::since(tx, from)
         .await?
         .into_iter()
         .filter(|a| a.service == anomaly.service && a.incident_id.is_none() && a.ended_at.is_none())
         .collect();
     let corroborated = beside.iter().any(|a| is_log(a.kind) != is_log(anomaly.kind));
-    let (opens, why) = match deps.settings.anomaly_opens {
+    let (opens, why) = match deps.set.anomaly_opens {
         AnomalyOpens::Never => (false, "anomalies never open an incident".to_owned()),
         AnomalyOpens::Always => (true, "every anomaly opens an incident".to_owned()),
         AnomalyOpens::Corroborated if corroborated => {
@@ -117,7 +117,7 @@ fn is_log(kind: AnomalyKind) -> bool {
 }
 
 async fn ends(
-    deps: &Deps,
+    deps: &At<'_>,
     tx: &mut Tx,
     known: Anomaly,
     ended_at: Timestamp,

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Deps, Outcome};
+use super::{At, Deps, Outcome};
 use crate::{
     clock, ids, metrics,
     model::{Actor, ApprovalState, Incident, IncidentState, Labels, Severity, Stage, TimelineKind},
@@ -26,7 +26,7 @@ pub(super) struct Signal {
 }
 
 /// Finds the incident that the signal belongs to, reopens one, or opens one; its id.
-pub(super) async fn admit(deps: &Deps, tx: &mut Tx, s: &Signal, out: &mut Outcome) -> Result<String> {
+pub(super) async fn admit(deps: &At<'_>, tx: &mut Tx, s: &Signal, out: &mut Outcome) -> Result<String> {
     let (mut incident, outcome, clause, why) = match place(deps, tx, s).await? {
         Place::Join(incident, clause, why) => (incident, "attached", clause, why),
         Place::Reopen(incident, clause, why) => {
@@ -55,8 +55,8 @@ enum Place {
     Open(&'static str, String),
 }
 
-async fn place(deps: &Deps, tx: &mut Tx, s: &Signal) -> Result<Place> {
-    let set = &deps.settings;
+async fn place(deps: &At<'_>, tx: &mut Tx, s: &Signal) -> Result<Place> {
+    let set = deps.set;
     let now = clock::now();
     if let Some(id) = &s.previous_incident
         && let Some(incident) = incidents::lock(tx, id).await?
@@ -91,14 +91,14 @@ async fn place(deps: &Deps, tx: &mut Tx, s: &Signal) -> Result<Place> {
 
 /// The open incident of this service, else of a neighbour, whose signals are close in time.
 pub(super) async fn find_open(
-    deps: &Deps,
+    deps: &At<'_>,
     tx: &mut Tx,
     service: &str,
     started_at: Timestamp,
 ) -> Result<Option<Incident>> {
-    let window = deps.settings.window;
+    let window = deps.set.window;
     let mut services = vec![service.to_owned()];
-    services.extend(deps.settings.neighbours(service));
+    services.extend(deps.set.neighbours(service));
     let near = |i: &Incident| {
         i.is_open()
             && clock::before(i.started_at, window) <= started_at
@@ -110,7 +110,7 @@ pub(super) async fn find_open(
     incidents::lock(tx, &best.id).await
 }
 
-async fn open(deps: &Deps, tx: &mut Tx, s: &Signal) -> Result<Incident> {
+async fn open(deps: &At<'_>, tx: &mut Tx, s: &Signal) -> Result<Incident> {
     let now = clock::now();
     let incident = Incident {
         id: ids::new(),
@@ -134,7 +134,7 @@ async fn open(deps: &Deps, tx: &mut Tx, s: &Signal) -> Result<Incident> {
     };
     incidents::insert(tx, &incident).await?;
     incidents::set_flips(tx, &incident.id, &[now]).await?;
-    messages::owe(tx, &incident.id, &deps.channels, now).await?;
+    messages::owe(tx, &incident.id, deps.channels, now).await?;
     timeline::add(tx, &incident.id, TimelineKind::Opened, &format!("{}: {}", s.service, s.title), None)
         .await?;
     metrics::INCIDENT_TRANSITIONS.with_label_values(&[IncidentState::Open.as_str()]).inc();
@@ -142,14 +142,14 @@ async fn open(deps: &Deps, tx: &mut Tx, s: &Signal) -> Result<Incident> {
     Ok(incident)
 }
 
-async fn reopen(deps: &Deps, tx: &mut Tx, mut i: Incident, out: &mut Outcome) -> Result<Incident> {
+async fn reopen(deps: &At<'_>, tx: &mut Tx, mut i: Incident, out: &mut Outcome) -> Result<Incident> {
     i.state = IncidentState::Open;
     i.resolved_at = None;
     i.resolved_by = None;
     i.acknowledged_by = None;
     i.episode += 1;
     flip(deps, tx, &mut i, out).await?;
-    messages::owe(tx, &i.id, &deps.channels, clock::now()).await?;
+    messages::owe(tx, &i.id, deps.channels, clock::now()).await?;
     timeline::add(tx, &i.id, TimelineKind::Reopened, "It fires again", None).await?;
     metrics::INCIDENT_TRANSITIONS.with_label_values(&[IncidentState::Open.as_str()]).inc();
     tracing::info!(incident.id = %i.id, episode = i.episode, flapping = i.flapping, "incident reopened");
@@ -158,8 +158,8 @@ async fn reopen(deps: &Deps, tx: &mut Tx, mut i: Incident, out: &mut Outcome) ->
 
 /// Counts an opening or a resolution; too many of them in a short time make the incident flapping: its state goes on
 /// following its alerts, but people are told only when it has been quiet for a while.
-async fn flip(deps: &Deps, tx: &mut Tx, i: &mut Incident, out: &mut Outcome) -> Result<()> {
-    let (set, now) = (&deps.settings, clock::now());
+async fn flip(deps: &At<'_>, tx: &mut Tx, i: &mut Incident, out: &mut Outcome) -> Result<()> {
+    let (set, now) = (deps.set, clock::now());
     let since = clock::before(now, set.flap_within);
     let mut flips = incidents::flips(tx, &i.id).await?;
     flips.push(now);
@@ -188,10 +188,10 @@ async fn flip(deps: &Deps, tx: &mut Tx, i: &mut Incident, out: &mut Outcome) -> 
 }
 
 /// A maintenance window holds messages back until a signal outside it joins, or it ends.
-async fn suppress(deps: &Deps, tx: &mut Tx, i: &mut Incident, s: &Signal, out: &mut Outcome) -> Result<()> {
+async fn suppress(deps: &At<'_>, tx: &mut Tx, i: &mut Incident, s: &Signal, out: &mut Outcome) -> Result<()> {
     let mut labels = s.labels.clone();
     labels.insert("service".into(), s.service.clone());
-    let window = deps.settings.maintenance(&labels, clock::now());
+    let window = deps.set.maintenance(&labels, clock::now());
     let first = i.alert_count == 0 && i.version == 0;
     match window {
         Some(w) if first || i.suppressed.is_some() => {
@@ -214,16 +214,16 @@ async fn suppress(deps: &Deps, tx: &mut Tx, i: &mut Incident, s: &Signal, out: &
 }
 
 /// Anomalies that were found before the alert and waited for an incident to belong to.
-async fn adopt_anomalies(deps: &Deps, tx: &mut Tx, incident: &Incident) -> Result<()> {
-    let from = clock::before(incident.started_at, deps.settings.window);
-    let mut services = deps.settings.neighbours(&incident.service);
+async fn adopt_anomalies(deps: &At<'_>, tx: &mut Tx, incident: &Incident) -> Result<()> {
+    let from = clock::before(incident.started_at, deps.set.window);
+    let mut services = deps.set.neighbours(&incident.service);
     services.push(incident.service.clone());
     for a in anomalies::since(tx, from).await? {
         if a.incident_id.is_none() && services.contains(&a.service) {
             anomalies::attach(tx, &a.id, &incident.id).await?;
             timeline::add(tx, &incident.id, TimelineKind::AnomalyFound, &a.title, None).await?;
             let about = About { fingerprint: Some(&a.key), incident_id: Some(&incident.id) };
-            let why = format!("found in {} within {} s before", a.service, deps.settings.window.as_secs());
+            let why = format!("found in {} within {} s before", a.service, deps.set.window.as_secs());
             decisions::add(tx, Stage::Correlate, about, "attached", "correlate.window", &why).await?;
         }
     }
@@ -251,7 +251,7 @@ pub(super) async fn recount(tx: &mut Tx, id: &str) -> Result<()> {
 
 /// Resolves an incident when nothing of it goes on: no alert fires, or, if it never had one, no anomaly lasts.
 pub(super) async fn resolve_if_over(
-    deps: &Deps,
+    deps: &At<'_>,
     tx: &mut Tx,
     id: &str,
     why: &str,
@@ -294,17 +294,19 @@ async fn supersede_approvals(tx: &mut Tx, incident_id: &str) -> Result<()> {
 /// it stands. Returns when to look once more, if it has not.
 pub async fn settle(deps: &Deps, incident_id: &str) -> Result<(Tx, Option<Timestamp>)> {
     let mut tx = deps.store.write().await?;
+    let set = deps.settings.get();
+    let deps = &At { set: &set, channels: &deps.channels };
     let now = clock::now();
     let Some(mut i) = incidents::lock(&mut tx, incident_id).await? else { return Ok((tx, None)) };
     let mut again = None;
     if i.flapping {
         let last = incidents::flips(&mut tx, &i.id).await?.last().copied().unwrap_or(i.opened_at);
-        let quiet_at = clock::after(last, deps.settings.flap_quiet);
+        let quiet_at = clock::after(last, deps.set.flap_quiet);
         if quiet_at > now {
             again = Some(quiet_at);
         } else {
             i.flapping = false;
-            let why = format!("stable for {} s", deps.settings.flap_quiet.as_secs());
+            let why = format!("stable for {} s", deps.set.flap_quiet.as_secs());
             let about = About::incident(&i.id);
             decisions::add(&mut tx, Stage::Correlate, about, "settled", "correlate.flap_quiet", &why).await?;
         }
@@ -319,12 +321,12 @@ pub async fn settle(deps: &Deps, incident_id: &str) -> Result<(Tx, Option<Timest
     Ok((tx, again))
 }
 
-async fn still_suppressed(deps: &Deps, tx: &mut Tx, i: &Incident) -> Result<bool> {
+async fn still_suppressed(deps: &At<'_>, tx: &mut Tx, i: &Incident) -> Result<bool> {
     let now = clock::now();
     let all = alerts::of(tx, &i.id).await?;
     Ok(all.iter().all(|a| {
         let mut labels = a.labels.clone();
         labels.insert("service".into(), i.service.clone());
-        deps.settings.maintenance(&labels, now).is_some()
+        deps.set.maintenance(&labels, now).is_some()
     }))
 }

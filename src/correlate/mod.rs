@@ -11,7 +11,7 @@ use jiff::Timestamp;
 pub use lifecycle::settle;
 
 use crate::{
-    config::Correlate,
+    config::{Correlate, Live},
     store::{
         Result, Store, Tx,
         inbox::{self, Delivery},
@@ -22,9 +22,15 @@ use crate::{
 #[derive(Clone)]
 pub struct Deps {
     pub store: Store,
-    pub settings: Arc<Correlate>,
+    pub settings: Arc<Live<Correlate>>,
     /// The channels that every incident owes a message.
     pub channels: Arc<[String]>,
+}
+
+/// What one batch works with: the settings stay the same for all of it.
+struct At<'a> {
+    set: &'a Correlate,
+    channels: &'a [String],
 }
 
 /// What has become of the incidents that a batch touched.
@@ -43,6 +49,8 @@ pub struct Outcome {
 pub async fn drain(deps: &Deps, limit: i64) -> Result<Option<(Tx, Outcome)>> {
     let mut tx = deps.store.write().await?;
     tx.lock("correlate").await?;
+    let set = deps.settings.get();
+    let deps = &At { set: &set, channels: &deps.channels };
     let waiting = inbox::take(&mut tx, limit).await?;
     if waiting.is_empty() {
         return Ok(None);

@@ -18,7 +18,11 @@ use jiff::Timestamp;
 use crate::stores::on_both_stores;
 
 fn deps(store: &Store, settings: config::Correlate) -> Deps {
-    Deps { store: store.clone(), settings: Arc::new(settings), channels: Arc::new(["stdout".to_owned()]) }
+    Deps {
+        store: store.clone(),
+        settings: Arc::new(config::Live::new(settings)),
+        channels: Arc::new(["stdout".to_owned()]),
+    }
 }
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -167,7 +171,10 @@ on_both_stores! {
 
         alert(&deps, resolved(&again)).await;
         let strict = Deps {
-            settings: Arc::new(config::Correlate { reopen_within: Duration::ZERO, ..Default::default() }),
+            settings: Arc::new(config::Live::new(config::Correlate {
+                reopen_within: Duration::ZERO,
+                ..Default::default()
+            })),
             ..deps
         };
         tokio::time::sleep(Duration::from_millis(5)).await;
