@@ -19,3 +19,21 @@ pub fn new() -> reqwest::Client {
         .build()
         .expect("the TLS provider is installed and the options are constant")
 }
+
+/// Why a request failed, with its causes and without its URL, which may carry a token.
+pub fn reason(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(c) = cause {
+        text = format!("{text}: {c}");
+        cause = c.source();
+    }
+    text
+}
+
+/// The provider's wish in `Retry-After`, in seconds (the form with a date is not used by those that we talk to).
+pub fn retry_after(answer: &reqwest::Response) -> Option<Duration> {
+    let value = answer.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
+    value.trim().parse().ok().map(Duration::from_secs)
+}

@@ -5,6 +5,7 @@
 //! (`act`), checked (`verify`) and told of (`notify`). `pipeline` knows the order; nothing else does.
 
 pub mod alarm;
+pub mod bot_api;
 pub mod breaker;
 pub mod bus;
 pub mod clock;
@@ -18,9 +19,11 @@ pub mod intake;
 pub mod llm;
 pub mod metrics;
 pub mod model;
+pub mod notify;
 pub mod playbook;
 pub mod redact;
 pub mod retry;
 pub mod selfwatch;
+pub mod slack_api;
 pub mod store;
 pub mod worker;

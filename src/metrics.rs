@@ -100,6 +100,12 @@ metrics! {
     DETECT_SERIES: IntGauge[] = "aiops_detect_series";
     /// Services whose telemetry is incomplete at the moment, so that silence about them means nothing.
     DETECT_UNKNOWN: IntGauge[] = "aiops_detect_unknown_services";
+    /// Messages handled by the outbox, by channel and by what came of it.
+    NOTIFY_OUTCOMES: IntCounterVec["channel", "outcome"] = "aiops_notify_outcomes_total";
+    /// Deliveries that some recipients refused for good, by channel.
+    NOTIFY_REFUSED: IntCounterVec["channel"] = "aiops_notify_refused_total";
+    /// Buttons and commands from chats, by channel and by what came of it.
+    CHAT_EVENTS: IntCounterVec["channel", "outcome"] = "aiops_chat_events_total";
     /// Rows deleted by retention.
     RETENTION_DELETED: IntCounter[] = "aiops_retention_deleted_total";
 }

@@ -9,6 +9,7 @@ mod diagnose;
 mod live;
 mod llm;
 mod load;
+mod notify;
 mod observe;
 mod peers;
 mod playbooks;
@@ -27,6 +28,7 @@ pub use diagnose::{Diagnose, Queries};
 pub use live::Live;
 pub use llm::{Limits, Llm, Ollama, OpenAi};
 pub use load::{ConfigError, Loaded, load};
+pub use notify::{Email, Notify, PagerDuty, Slack, SmtpTls, Stdout, StdoutWhen, Telegram};
 pub use observe::{Log, LogFormat, Otlp};
 pub use peers::{Alertmanager, HttpAuth, Prometheus};
 pub use playbooks::Playbooks;
@@ -63,6 +65,7 @@ pub struct Settings {
     pub breaker: Breaker,
     pub diagnose: Diagnose,
     pub llm: Llm,
+    pub notify: Notify,
 }
 
 /// Strict limits for every YAML file that people write: one document, no deep nesting, no alias bombs, no `yes` for true.
@@ -92,6 +95,7 @@ impl Default for Settings {
             breaker: Breaker::default(),
             diagnose: Diagnose::default(),
             llm: Llm::default(),
+            notify: Notify::default(),
         }
     }
 }
@@ -120,5 +124,6 @@ impl Check for Settings {
         self.breaker.check("breaker", problems);
         self.diagnose.check("diagnose", problems);
         self.llm.check("llm", problems);
+        self.notify.check("notify", problems);
     }
 }

@@ -38,6 +38,9 @@ pub struct Message {
     pub next_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// The last try ended for good without success; a newer version of the incident gets a new one.
+    #[serde(default)]
+    pub unreached: bool,
     #[schema(value_type = Option<String>, format = DateTime)]
     pub delivered_at: Option<Timestamp>,
 }

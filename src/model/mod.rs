@@ -3,6 +3,7 @@
 mod actor;
 mod alert;
 mod anomaly;
+mod button;
 mod change;
 mod decision;
 mod diagnosis;
@@ -19,6 +20,7 @@ mod telemetry;
 pub use actor::{Actor, Role};
 pub use alert::{Alert, AlertEvent, AlertState, Labels, fingerprint};
 pub use anomaly::{Anomaly, AnomalyEvent, AnomalyKind};
+pub use button::{Button, Verb};
 pub use change::Change;
 pub use decision::{Decision, Stage};
 pub use diagnosis::{Attempt, Claim, Diagnosis, Missing, Suggestion, Tier};
@@ -33,6 +35,11 @@ pub use severity::Severity;
 pub use telemetry::{
     Coverage, Gap, LogLevel, LogRecord, RecentTelemetry, Sample, SeriesSummary, Telemetry, TemplateActivity,
 };
+
+/// SHA-256 in 64 lower-case hexadecimal digits.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    alert::hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
+}
 
 /// Makes an enum with a fixed lower-case word for each variant: the same word in SQL, JSON, metric labels and messages.
 macro_rules! words {

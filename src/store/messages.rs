@@ -21,12 +21,15 @@ struct Row {
     next_at: i64,
     due_since: i64,
     fence: i64,
+    posting: i64,
+    shows_flapping: bool,
+    unreached: bool,
     last_error: Option<String>,
     delivered_at: Option<i64>,
 }
 
 const COLUMNS: &str = "incident_id, channel, state, wanted_version, sent_version, episode, reference, attempts, next_at, \
-    due_since, fence, last_error, delivered_at";
+    due_since, fence, posting, shows_flapping, unreached, last_error, delivered_at";
 
 impl Row {
     fn model(self) -> Result<Message> {
@@ -42,6 +45,7 @@ impl Row {
             episode: self.episode,
             attempts: self.attempts,
             last_error: self.last_error,
+            unreached: self.unreached,
         })
     }
 }
@@ -52,7 +56,20 @@ pub struct Claimed {
     pub message: Message,
     /// Since when the newest version has been owed.
     pub due_since: Timestamp,
+    /// An earlier owner was posting it when it ended: the provider may have it already.
+    pub uncertain: bool,
+    /// What the provider shows says that the incident is flapping.
+    pub shows_flapping: bool,
     fence: i64,
+}
+
+/// What the provider now has.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub version: i64,
+    pub episode: i64,
+    pub shows_flapping: bool,
+    pub reference: serde_json::Value,
 }
 
 /// Owes these channels a message about the incident, due now. What is owed already stays as it is.
@@ -87,7 +104,7 @@ pub(super) async fn fall_due(tx: &mut Tx, incident_id: &str, now: Timestamp) -> 
     Ok(())
 }
 
-/// Claims what is due of one channel, longest owed first.
+/// Claims what is due of one channel: first what has never been told, then what has been owed longest.
 pub async fn claim(
     tx: &mut Tx,
     channel: &str,
@@ -98,7 +115,7 @@ pub async fn claim(
     let query = format!(
         "UPDATE messages SET lease_until = $3, fence = fence + 1 WHERE channel = $1 AND incident_id IN \
          (SELECT incident_id FROM messages WHERE channel = $1 AND state = 'due' AND next_at <= $2 AND lease_until <= $2 \
-          ORDER BY due_since LIMIT $4{}) RETURNING {COLUMNS}",
+          ORDER BY CASE WHEN sent_version = 0 THEN 0 ELSE 1 END, due_since LIMIT $4{}) RETURNING {COLUMNS}",
         tx.skip_locked()
     );
     let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query))
@@ -110,51 +127,84 @@ pub async fn claim(
     let mut claimed = Vec::with_capacity(rows.len());
     for r in rows {
         let (fence, due_since) = (r.fence, row::time(r.due_since));
-        claimed.push(Claimed { message: r.model()?, due_since, fence });
+        let (uncertain, shows_flapping) = (r.posting > 0, r.shows_flapping);
+        claimed.push(Claimed { message: r.model()?, due_since, uncertain, shows_flapping, fence });
     }
     claimed.sort_by_key(|c| c.due_since);
     Ok(claimed)
 }
 
-/// The provider has `version`. Stays due if a newer one has come meanwhile.
-pub async fn delivered(
-    tx: &mut Tx,
-    claimed: Claimed,
-    version: i64,
-    episode: i64,
-    reference: Option<&serde_json::Value>,
-) -> Result<()> {
-    let now = row::micros(crate::clock::now());
+/// About to post `version` as a new message. Recorded before the provider is asked, so that after a kill the next owner knows
+/// that it may be there already.
+pub async fn posting(tx: &mut Tx, claimed: &Claimed, version: i64) -> Result<()> {
+    let changed = exec!(tx, |c| sqlx::query(
+        "UPDATE messages SET posting = $4 WHERE incident_id = $1 AND channel = $2 AND fence = $3"
+    )
+    .bind(&claimed.message.incident_id)
+    .bind(&claimed.message.channel)
+    .bind(claimed.fence)
+    .bind(version))?;
+    held(changed)
+}
+
+/// The provider has it. Stays due if a newer version has come meanwhile.
+pub async fn delivered(tx: &mut Tx, claimed: Claimed, delivery: &Delivery, now: Timestamp) -> Result<()> {
     let changed = exec!(tx, |c| {
         sqlx::query(
-        "UPDATE messages SET sent_version = $4, episode = $5, reference = COALESCE($6, reference), attempts = 0, \
-         last_error = NULL, delivered_at = $7, lease_until = 0, next_at = $7, due_since = $7, \
+        "UPDATE messages SET sent_version = $4, episode = $5, reference = $6, attempts = 0, posting = 0, unreached = FALSE, \
+         shows_flapping = $8, last_error = NULL, delivered_at = $7, lease_until = 0, next_at = $7, due_since = $7, \
          state = CASE WHEN wanted_version > $4 THEN 'due' ELSE 'delivered' END \
          WHERE incident_id = $1 AND channel = $2 AND fence = $3"
     )
     .bind(&claimed.message.incident_id)
     .bind(&claimed.message.channel)
     .bind(claimed.fence)
-    .bind(version)
-    .bind(episode)
-    .bind(reference.map(row::to_json))
-    .bind(now)
+    .bind(delivery.version)
+    .bind(delivery.episode)
+    .bind(row::to_json(&delivery.reference))
+    .bind(row::micros(now))
+    .bind(delivery.shows_flapping)
     })?;
     tx.wake.messages = true;
     held(changed)
 }
 
+/// Some of it was delivered, the rest is owed still: keeps what the channel knows; again at `next_at`.
+pub async fn partly(
+    tx: &mut Tx,
+    claimed: Claimed,
+    reference: &serde_json::Value,
+    error: &str,
+    next_at: Timestamp,
+) -> Result<()> {
+    let changed = exec!(tx, |c| {
+        sqlx::query(
+        "UPDATE messages SET attempts = attempts + 1, posting = 0, reference = $4, last_error = $5, next_at = $6, \
+         lease_until = 0 WHERE incident_id = $1 AND channel = $2 AND fence = $3"
+    )
+    .bind(&claimed.message.incident_id)
+    .bind(&claimed.message.channel)
+    .bind(claimed.fence)
+    .bind(row::to_json(reference))
+    .bind(error)
+    .bind(row::micros(next_at))
+    })?;
+    held(changed)
+}
+
 /// It did not work; again at `next_at`.
 pub async fn failed(tx: &mut Tx, claimed: Claimed, error: &str, next_at: Timestamp) -> Result<()> {
-    let changed = exec!(tx, |c| sqlx::query(
-        "UPDATE messages SET attempts = attempts + 1, last_error = $4, next_at = $5, lease_until = 0 \
+    let changed = exec!(tx, |c| {
+        sqlx::query(
+        "UPDATE messages SET attempts = attempts + 1, posting = 0, last_error = $4, next_at = $5, lease_until = 0 \
          WHERE incident_id = $1 AND channel = $2 AND fence = $3"
     )
     .bind(&claimed.message.incident_id)
     .bind(&claimed.message.channel)
     .bind(claimed.fence)
     .bind(error)
-    .bind(row::micros(next_at)))?;
+    .bind(row::micros(next_at))
+    })?;
     held(changed)
 }
 
@@ -162,7 +212,7 @@ pub async fn failed(tx: &mut Tx, claimed: Claimed, error: &str, next_at: Timesta
 pub async fn postpone(tx: &mut Tx, claimed: Claimed, next_at: Timestamp) -> Result<()> {
     let changed = exec!(tx, |c| {
         sqlx::query(
-        "UPDATE messages SET next_at = $4, lease_until = 0 WHERE incident_id = $1 AND channel = $2 AND fence = $3"
+        "UPDATE messages SET next_at = $4, posting = 0, lease_until = 0 WHERE incident_id = $1 AND channel = $2 AND fence = $3"
     )
     .bind(&claimed.message.incident_id)
     .bind(&claimed.message.channel)
@@ -172,17 +222,27 @@ pub async fn postpone(tx: &mut Tx, claimed: Claimed, next_at: Timestamp) -> Resu
     held(changed)
 }
 
-/// Ends it as [`MessageState::Suppressed`] or [`MessageState::Dead`] with the reason, until the incident changes again.
-pub async fn give_up(tx: &mut Tx, claimed: Claimed, state: MessageState, reason: &str) -> Result<()> {
+/// Ends it as [`MessageState::Suppressed`] or [`MessageState::Dead`] with the reason, until the incident changes again (or
+/// stays due, if it has changed since `version` was looked at).
+pub async fn give_up(
+    tx: &mut Tx,
+    claimed: Claimed,
+    version: i64,
+    state: MessageState,
+    reason: &str,
+) -> Result<()> {
     let changed = exec!(tx, |c| sqlx::query(
-        "UPDATE messages SET state = $4, last_error = $5, lease_until = 0 \
+        "UPDATE messages SET posting = 0, last_error = $5, lease_until = 0, unreached = $7, \
+         state = CASE WHEN wanted_version > $6 THEN 'due' ELSE $4 END \
          WHERE incident_id = $1 AND channel = $2 AND fence = $3"
     )
     .bind(&claimed.message.incident_id)
     .bind(&claimed.message.channel)
     .bind(claimed.fence)
     .bind(state.as_str())
-    .bind(reason))?;
+    .bind(reason)
+    .bind(version)
+    .bind(state == MessageState::Dead))?;
     held(changed)
 }
 
@@ -206,4 +266,23 @@ pub async fn next_due(tx: &mut Tx, channel: &str) -> Result<Option<Timestamp>> {
     .bind(channel)
     .fetch_one(c))?;
     Ok(at.map(row::time))
+}
+
+/// What is owed to channels that no longer exist is held back with that as its reason; how many there were.
+pub async fn retire(tx: &mut Tx, channels: &[String]) -> Result<u64> {
+    let kept = row::to_json(channels);
+    let names: Vec<String> =
+        sql!(tx, |c| sqlx::query_scalar("SELECT DISTINCT channel FROM messages WHERE state = 'due'")
+            .fetch_all(c))?;
+    let mut retired = 0;
+    for gone in names.iter().filter(|n| !channels.contains(n)) {
+        retired += exec!(tx, |c| {
+            sqlx::query(
+            "UPDATE messages SET state = 'suppressed', last_error = $2 WHERE channel = $1 AND state = 'due'"
+        )
+        .bind(gone)
+        .bind(format!("the channel is not configured any more; configured: {kept}"))
+        })?;
+    }
+    Ok(retired)
 }

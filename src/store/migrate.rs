@@ -8,7 +8,10 @@ use sqlx::{
 };
 
 /// Version, name, text. Append only: a released one is never edited.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "init", include_str!("migrations/0001_init.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "init", include_str!("migrations/0001_init.sql")),
+    (2, "buttons", include_str!("migrations/0002_buttons.sql")),
+];
 
 pub(super) async fn sqlite(pool: &SqlitePool) -> Result<(), MigrateError> {
     migrator(|sql| sql.replace("BIGSERIAL PRIMARY KEY", "INTEGER PRIMARY KEY AUTOINCREMENT")).run(pool).await

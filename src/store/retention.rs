@@ -6,8 +6,8 @@ use super::{Result, Tx, exec, row};
 use crate::config::Retention;
 
 /// Tables whose rows belong to an incident and go with it.
-const PARTS: [&str; 7] =
-    ["timeline", "evidence", "diagnoses", "approvals", "messages", "anomalies", "decisions"];
+const PARTS: [&str; 8] =
+    ["timeline", "evidence", "diagnoses", "approvals", "messages", "buttons", "anomalies", "decisions"];
 
 /// Deletes a bounded number of old rows; the number deleted. Call again while it is not 0.
 pub async fn sweep(tx: &mut Tx, ages: &Retention, now: Timestamp) -> Result<u64> {
@@ -30,6 +30,7 @@ pub async fn sweep(tx: &mut Tx, ages: &Retention, now: Timestamp) -> Result<u64>
         ("DELETE FROM anomalies WHERE incident_id IS NULL AND started_at < $1", signals),
         ("DELETE FROM decisions WHERE incident_id IS NULL AND at < $1", signals),
         ("DELETE FROM changes WHERE at < $1", signals),
+        ("DELETE FROM chat_events WHERE handled_at < $1", signals),
         ("DELETE FROM audit WHERE at < $1", audit),
     ] {
         deleted += delete(tx, query.into(), age).await?;

@@ -1,0 +1,457 @@
+//! The outbox worker: claims what is owed to each channel, tells it as it is now, and records what became of it.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::{
+    Channel, ChannelKind, Letter, SendError, Sent,
+    channels::{How, Route},
+    lanes::Lanes,
+    render::{Answer, Style, document},
+    view::IncidentView,
+};
+use crate::{
+    clock,
+    config::Settings,
+    metrics,
+    model::{Actor, MessageState, Stage, TimelineKind, Verb},
+    retry::Backoff,
+    store::{
+        self, Store,
+        buttons::Wanted,
+        decisions::{self, About},
+        messages::{self, Claimed, Delivery},
+    },
+};
+
+/// Longer than any channel's call may take.
+const LEASE: Duration = Duration::from_secs(120);
+const CALL: Duration = Duration::from_secs(90);
+/// Another replica's work may fall to us: look again after this long even if nobody rings.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// What the worker needs.
+pub struct Deps {
+    pub store: Store,
+    pub routes: Vec<Route>,
+    pub style: Style,
+    pub first_delay: Duration,
+    pub deadline: Duration,
+    pub button_ttl: Duration,
+    pub backoff: Backoff,
+    lanes: Lanes,
+}
+
+impl Deps {
+    pub fn new(store: Store, settings: &Settings) -> anyhow::Result<Self> {
+        let routes = super::channels::build(settings)?;
+        for (route, outcome) in routes.iter().flat_map(|r| Outcome::ALL.iter().map(move |o| (r, o))) {
+            metrics::NOTIFY_OUTCOMES.with_label_values(&[route.channel.kind().as_str(), outcome.as_str()]);
+        }
+        Ok(Self {
+            store,
+            routes,
+            style: Style::of(settings),
+            first_delay: settings.notify.first_delay,
+            deadline: settings.notify.deadline,
+            button_ttl: settings.notify.button_ttl,
+            backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(300)),
+            lanes: Lanes::default(),
+        })
+    }
+}
+
+crate::model::words!(
+    /// What came of one claimed message.
+    Outcome {
+        Posted = "posted",
+        Edited = "edited",
+        Unchanged = "unchanged",
+        Waiting = "waiting",
+        Retried = "retried",
+        Paused = "paused",
+        Suppressed = "suppressed",
+        Dead = "dead",
+        /// An earlier owner ended while it posted: people may see it twice.
+        Uncertain = "uncertain",
+        LeaseLost = "lease_lost",
+    }
+);
+
+/// Delivers for ever: one loop for each channel, so that a slow provider holds up only its own.
+pub async fn run(deps: Arc<Deps>, cancel: CancellationToken) {
+    retire(&deps).await;
+    let bells: Vec<Arc<Notify>> = deps.routes.iter().map(|_| Arc::default()).collect();
+    let mut loops = tokio::task::JoinSet::new();
+    for (route, bell) in deps.routes.iter().cloned().zip(&bells) {
+        let (deps, bell, cancel) = (deps.clone(), bell.clone(), cancel.clone());
+        loops.spawn(async move { serve(&deps, &route, &bell, &cancel).await });
+    }
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => break,
+            () = deps.store.bells.messages.notified() => bells.iter().for_each(|b| b.notify_one()),
+        }
+    }
+    while loops.join_next().await.is_some() {}
+}
+
+async fn retire(deps: &Deps) {
+    let names: Vec<String> = deps.routes.iter().map(|r| r.channel.kind().to_string()).collect();
+    let retired = async {
+        let mut tx = deps.store.write().await?;
+        let n = messages::retire(&mut tx, &names).await?;
+        tx.commit().await?;
+        store::Result::Ok(n)
+    };
+    match retired.await {
+        Ok(0) => {}
+        Ok(n) => {
+            tracing::warn!(messages = n, "messages to channels that are no longer configured are held back")
+        }
+        Err(e) => {
+            tracing::error!(error = %e, "looking for messages to channels that are no longer configured")
+        }
+    }
+}
+
+async fn serve(deps: &Deps, route: &Route, bell: &Notify, cancel: &CancellationToken) {
+    while !cancel.is_cancelled() {
+        let wait = match deliver_one(deps, route, clock::now()).await {
+            Ok(Next::More) => continue,
+            Ok(Next::At(at)) => clock::between(clock::now(), at).min(LOOK_AGAIN),
+            Ok(Next::Idle) => LOOK_AGAIN,
+            Err(e) => {
+                tracing::error!(channel = %route.channel.kind(), error = %e, "the outbox cannot use the store");
+                Duration::from_secs(1)
+            }
+        };
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = bell.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Handles everything that is due at `now`, as far as the channels' limits allow; how many messages were handled.
+pub async fn deliver_due(deps: &Deps, now: Timestamp) -> store::Result<usize> {
+    let all = deps.routes.iter().map(|route| async move {
+        let mut handled = 0;
+        while matches!(deliver_one(deps, route, now).await?, Next::More) {
+            handled += 1;
+        }
+        store::Result::Ok(handled)
+    });
+    let handled = futures_util::future::try_join_all(all).await?;
+    Ok(handled.into_iter().sum())
+}
+
+/// What the loop of a channel does next.
+enum Next {
+    /// One was handled; there may be more.
+    More,
+    At(Timestamp),
+    Idle,
+}
+
+async fn deliver_one(deps: &Deps, route: &Route, now: Timestamp) -> store::Result<Next> {
+    let kind = route.channel.kind();
+    if let Err(free) = deps.lanes.enter(kind, route.channel.capabilities().limits, now) {
+        return Ok(Next::At(free));
+    }
+    let mut tx = deps.store.write().await?;
+    let claimed = messages::claim(&mut tx, kind.as_str(), now, LEASE, 1).await?.pop();
+    let Some(claimed) = claimed else {
+        let due = messages::next_due(&mut tx, kind.as_str()).await?;
+        drop(tx);
+        deps.lanes.give_back(kind);
+        return Ok(due.map_or(Next::Idle, Next::At));
+    };
+    tx.commit().await?;
+    let span = tracing::info_span!("notify", incident.id = claimed.message.incident_id, channel = %kind);
+    let outcome = match deliver(deps, route, claimed, now).instrument(span).await {
+        // Somebody else has it by now, and records what becomes of it.
+        Err(store::Error::LeaseLost) => Outcome::LeaseLost,
+        outcome => outcome?,
+    };
+    metrics::NOTIFY_OUTCOMES.with_label_values(&[kind.as_str(), outcome.as_str()]).inc();
+    if matches!(outcome, Outcome::Waiting | Outcome::Suppressed | Outcome::Unchanged) {
+        deps.lanes.give_back(kind);
+    }
+    Ok(Next::More)
+}
+
+async fn deliver(deps: &Deps, route: &Route, claimed: Claimed, now: Timestamp) -> store::Result<Outcome> {
+    let mut tx = deps.store.read().await?;
+    let view = IncidentView::load(&mut tx, &claimed.message.incident_id).await?;
+    drop(tx);
+    let Some(view) = view else {
+        return give_up(deps, claimed, i64::MAX, MessageState::Suppressed, "the incident is gone", None)
+            .await;
+    };
+    if let Some((clause, why)) = held_back(&view, route, &claimed) {
+        let version = view.incident.version;
+        let about = Some((view.incident.id.as_str(), clause));
+        return give_up(deps, claimed, version, MessageState::Suppressed, &why, about).await;
+    }
+    if let Some(until) = first_wait(deps, &view, &claimed).filter(|until| *until > now) {
+        let mut tx = deps.store.write().await?;
+        messages::postpone(&mut tx, claimed, until).await?;
+        tx.commit().await?;
+        return Ok(Outcome::Waiting);
+    }
+    let reference = live_reference(route, &view, &claimed).cloned();
+    let letter = prepare(deps, route, &claimed, view, reference.is_none(), now).await?;
+    let result = call(route.channel.as_ref(), &letter, reference.as_ref()).await;
+    record(deps, route, claimed, &letter, result, now).await
+}
+
+/// Why people are not told now: the clause and the reason. A message that they have goes on being edited, but for flapping.
+fn held_back(view: &IncidentView, route: &Route, claimed: &Claimed) -> Option<(&'static str, String)> {
+    let i = &view.incident;
+    let told = claimed.message.sent_version > 0;
+    if i.flapping && told && claimed.shows_flapping {
+        return Some(("correlate.flap_count", "flapping: held back until it calms down".into()));
+    }
+    if told && i.episode == claimed.message.episode {
+        return None;
+    }
+    if let Some(reason) = &i.suppressed {
+        return Some(("correlate.maintenance", reason.clone()));
+    }
+    let too_low = i.severity < route.min_severity;
+    too_low.then(|| {
+        let why =
+            format!("severity {} is below the channel's min_severity {}", i.severity, route.min_severity);
+        ("notify.min_severity", why)
+    })
+}
+
+/// A first message waits a moment for the diagnosis, so that both come together.
+fn first_wait(deps: &Deps, view: &IncidentView, claimed: &Claimed) -> Option<Timestamp> {
+    let first = claimed.message.sent_version == 0 && view.incident.is_open() && view.diagnosis.is_none();
+    first.then(|| clock::after(view.incident.opened_at, deps.first_delay))
+}
+
+/// What to edit. A reopened incident is told anew where an edit would ring nobody.
+fn live_reference<'a>(
+    route: &Route,
+    view: &IncidentView,
+    claimed: &'a Claimed,
+) -> Option<&'a serde_json::Value> {
+    let reopened = claimed.message.sent_version > 0 && view.incident.episode != claimed.message.episode;
+    let anew = reopened && route.channel.capabilities().edits;
+    claimed.message.reference.as_ref().filter(|_| !anew)
+}
+
+/// Renders, and makes durable what must be so before the provider is asked: the buttons' meaning, and that we are posting.
+async fn prepare(
+    deps: &Deps,
+    route: &Route,
+    claimed: &Claimed,
+    view: IncidentView,
+    posting: bool,
+    now: Timestamp,
+) -> store::Result<Letter> {
+    let answer = route.channel.capabilities().answer;
+    let document = document(&view, &deps.style, answer);
+    let mut letter = Letter { view, document, buttons: BTreeMap::new() };
+    let mut tx = deps.store.write().await?;
+    if posting {
+        messages::posting(&mut tx, claimed, letter.view.incident.version).await?;
+    }
+    if answer == Answer::Buttons {
+        for offer in &letter.document.offers {
+            let wanted = button(deps, &letter.view, route.channel.kind(), offer.verb, now);
+            letter.buttons.insert(offer.verb, store::buttons::issue(&mut tx, wanted, now).await?);
+        }
+    }
+    if claimed.uncertain {
+        uncertain(&mut tx, claimed).await?;
+    }
+    tx.commit().await?;
+    Ok(letter)
+}
+
+fn button<'a>(
+    deps: &Deps,
+    view: &'a IncidentView,
+    kind: ChannelKind,
+    verb: Verb,
+    now: Timestamp,
+) -> Wanted<'a> {
+    let answers = matches!(verb, Verb::Approve | Verb::Reject);
+    let approval = view.pending().filter(|_| answers);
+    Wanted {
+        verb,
+        incident_id: &view.incident.id,
+        approval_id: approval.map(|a| a.id.as_str()),
+        channel: kind.as_str(),
+        expires_at: approval.map_or(clock::after(now, deps.button_ttl), |a| a.expires_at),
+    }
+}
+
+async fn uncertain(tx: &mut store::Tx, claimed: &Claimed) -> store::Result<()> {
+    let m = &claimed.message;
+    metrics::NOTIFY_OUTCOMES.with_label_values(&[m.channel.as_str(), Outcome::Uncertain.as_str()]).inc();
+    let why = format!("{}: the service ended while it posted; the message may be there twice", m.channel);
+    decisions::add(tx, Stage::Notify, About::incident(&m.incident_id), "posted again", "notify.outbox", &why)
+        .await
+}
+
+/// Posts, or edits; an edit whose message is gone becomes a new post at once.
+async fn call(
+    channel: &dyn Channel,
+    letter: &Letter,
+    reference: Option<&serde_json::Value>,
+) -> Result<Sent, SendError> {
+    let told = async {
+        match reference {
+            None => channel.post(letter).await,
+            Some(reference) => match channel.update(letter, reference).await {
+                Err(SendError::Gone(why)) => {
+                    tracing::info!(why, "the message is gone; posting it anew");
+                    channel.post(letter).await
+                }
+                told => told,
+            },
+        }
+    };
+    match tokio::time::timeout(CALL, told).await {
+        Ok(told) => told,
+        Err(_) => Err(SendError::Again(format!("no end after {} s", CALL.as_secs()))),
+    }
+}
+
+async fn record(
+    deps: &Deps,
+    route: &Route,
+    claimed: Claimed,
+    letter: &Letter,
+    result: Result<Sent, SendError>,
+    now: Timestamp,
+) -> store::Result<Outcome> {
+    let overdue = now >= clock::after(claimed.due_since, deps.deadline);
+    let version = letter.view.incident.version;
+    let (why, wait) = match result {
+        Ok(Sent { rest: Some(why), reference, .. }) if !overdue => {
+            let next = clock::after(now, deps.backoff.wait(claimed.message.attempts + 1));
+            tracing::warn!(why, "told in part; trying the rest again");
+            let mut tx = deps.store.write().await?;
+            messages::partly(&mut tx, claimed, &reference, &why, next).await?;
+            tx.commit().await?;
+            return Ok(Outcome::Retried);
+        }
+        Ok(Sent { rest: Some(why), .. }) => (why, None),
+        Ok(sent) => return delivered(deps, claimed, letter, sent, now).await,
+        Err(SendError::Slower { why, after }) => {
+            deps.lanes.pause(route.channel.kind(), clock::after(now, after));
+            (why, Some((after, Outcome::Paused)))
+        }
+        Err(SendError::Again(why)) => {
+            (why, Some((deps.backoff.wait(claimed.message.attempts + 1), Outcome::Retried)))
+        }
+        Err(SendError::Refused(why) | SendError::Gone(why)) => (why, None),
+    };
+    match wait {
+        Some((wait, outcome)) if !overdue => {
+            tracing::warn!(why, wait_ms = wait.as_millis() as u64, "not delivered; trying again");
+            let mut tx = deps.store.write().await?;
+            messages::failed(&mut tx, claimed, &why, clock::after(now, wait)).await?;
+            tx.commit().await?;
+            Ok(outcome)
+        }
+        Some(_) => {
+            let why = format!("not delivered before the deadline of {} s: {why}", deps.deadline.as_secs());
+            dead(deps, claimed, version, &why).await
+        }
+        None => dead(deps, claimed, version, &why).await,
+    }
+}
+
+async fn delivered(
+    deps: &Deps,
+    claimed: Claimed,
+    letter: &Letter,
+    sent: Sent,
+    now: Timestamp,
+) -> store::Result<Outcome> {
+    let (id, channel) = (claimed.message.incident_id.clone(), claimed.message.channel.clone());
+    let was_dead = letter.view.unreached.contains(&channel);
+    let i = &letter.view.incident;
+    let delivery = Delivery {
+        version: i.version,
+        episode: i.episode,
+        shows_flapping: i.flapping,
+        reference: sent.reference,
+    };
+    let mut tx = deps.store.write().await?;
+    messages::delivered(&mut tx, claimed, &delivery, now).await?;
+    if !letter.buttons.is_empty() {
+        store::buttons::placed(&mut tx, &id, &channel, &sent.place).await?;
+    }
+    let us = Actor::aiops("notify");
+    if sent.how == How::Posted {
+        store::timeline::add(&mut tx, &id, TimelineKind::Notified, &format!("told {channel}"), Some(&us))
+            .await?;
+    }
+    if let Some(refused) = &sent.refused {
+        let text = format!("{channel} did not reach {refused}");
+        store::timeline::add(&mut tx, &id, TimelineKind::NotifyFailed, &text, Some(&us)).await?;
+        metrics::NOTIFY_REFUSED.with_label_values(&[channel.as_str()]).inc();
+        tracing::error!(refused, "some recipients refuse for good");
+    }
+    tx.commit().await?;
+    if was_dead || sent.how != How::Unchanged {
+        metrics::ALARMS.with_label_values(&["dead_letter"]).set(0);
+    }
+    Ok(match sent.how {
+        How::Posted => Outcome::Posted,
+        How::Edited => Outcome::Edited,
+        How::Unchanged => Outcome::Unchanged,
+    })
+}
+
+/// The end of this obligation: counted, in the incident's story, an alarm of our own, and shown on the other channels.
+async fn dead(deps: &Deps, claimed: Claimed, version: i64, why: &str) -> store::Result<Outcome> {
+    let (id, channel) = (claimed.message.incident_id.clone(), claimed.message.channel.clone());
+    let known = claimed.message.last_error.as_deref() == Some(why);
+    tracing::error!(why, "a message cannot be delivered; it goes to the dead letters");
+    metrics::ALARMS.with_label_values(&["dead_letter"]).set(1);
+    let mut tx = deps.store.write().await?;
+    if !known {
+        // Before this message ends: the touch makes all of the incident's messages due, this one too.
+        let text = format!("{channel} could not be told: {why}");
+        let us = Actor::aiops("notify");
+        store::timeline::add(&mut tx, &id, TimelineKind::NotifyFailed, &text, Some(&us)).await?;
+        store::incidents::touch(&mut tx, &id).await?;
+    }
+    let touched = version + i64::from(!known);
+    messages::give_up(&mut tx, claimed, touched, MessageState::Dead, why).await?;
+    tx.commit().await?;
+    Ok(Outcome::Dead)
+}
+
+async fn give_up(
+    deps: &Deps,
+    claimed: Claimed,
+    version: i64,
+    state: MessageState,
+    why: &str,
+    about: Option<(&str, &'static str)>,
+) -> store::Result<Outcome> {
+    let text = format!("{}: {why}", claimed.message.channel);
+    let known = claimed.message.last_error.as_deref() == Some(why);
+    let mut tx = deps.store.write().await?;
+    messages::give_up(&mut tx, claimed, version, state, why).await?;
+    if let (Some((id, clause)), false) = (about, known) {
+        decisions::add(&mut tx, Stage::Notify, About::incident(id), "suppressed", clause, &text).await?;
+    }
+    tx.commit().await?;
+    Ok(Outcome::Suppressed)
+}

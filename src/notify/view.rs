@@ -1,0 +1,42 @@
+//! What a message is about: everything we know of one incident at one moment.
+
+use crate::{
+    model::{Alert, Approval, Diagnosis, Evidence, Incident, Run, TimelineEntry},
+    store::{self, Tx},
+};
+
+/// One snapshot of an incident with its parts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IncidentView {
+    pub incident: Incident,
+    pub alerts: Vec<Alert>,
+    /// The newest one.
+    pub diagnosis: Option<Diagnosis>,
+    pub evidence: Vec<Evidence>,
+    /// The newest one.
+    pub approval: Option<Approval>,
+    /// The newest one, with its steps.
+    pub run: Option<Run>,
+    /// Oldest first.
+    pub timeline: Vec<TimelineEntry>,
+    /// Channels that could not be told.
+    pub unreached: Vec<String>,
+}
+
+impl IncidentView {
+    /// Reads it in the caller's transaction; `None` if there is no such incident (any more).
+    pub async fn load(tx: &mut Tx, id: &str) -> store::Result<Option<Self>> {
+        let Some(incident) = store::incidents::get(tx, id).await? else { return Ok(None) };
+        let messages = store::messages::of(tx, id).await?;
+        Ok(Some(Self {
+            incident,
+            alerts: store::alerts::of(tx, id).await?,
+            diagnosis: store::diagnoses::latest(tx, id).await?,
+            evidence: store::evidence::of(tx, id).await?,
+            approval: store::approvals::of(tx, id).await?.into_iter().max_by_key(|a| a.requested_at),
+            run: store::runs::of(tx, id).await?.into_iter().max_by_key(|r| r.started_at),
+            timeline: store::timeline::of(tx, id).await?,
+            unreached: messages.into_iter().filter(|m| m.unreached).map(|m| m.channel).collect(),
+        }))
+    }
+}
