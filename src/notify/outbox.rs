@@ -15,6 +15,7 @@ use super::{
     view::IncidentView,
 };
 use crate::{
+    alarm::{self, Alarm},
     clock,
     config::Settings,
     metrics,
@@ -406,9 +407,10 @@ async fn delivered(
         metrics::NOTIFY_REFUSED.with_label_values(&[channel.as_str()]).inc();
         tracing::error!(refused, "some recipients refuse for good");
     }
+    let cured = was_dead && messages::unreached(&mut tx).await? == 0;
     tx.commit().await?;
-    if was_dead || sent.how != How::Unchanged {
-        metrics::ALARMS.with_label_values(&["dead_letter"]).set(0);
+    if cured {
+        alarm::clear(Alarm::MessageDead);
     }
     Ok(match sent.how {
         How::Posted => Outcome::Posted,
@@ -422,7 +424,7 @@ async fn dead(deps: &Deps, claimed: Claimed, version: i64, why: &str) -> store::
     let (id, channel) = (claimed.message.incident_id.clone(), claimed.message.channel.clone());
     let known = claimed.message.last_error.as_deref() == Some(why);
     tracing::error!(why, "a message cannot be delivered; it goes to the dead letters");
-    metrics::ALARMS.with_label_values(&["dead_letter"]).set(1);
+    alarm::raise(Alarm::MessageDead, format!("{channel}: {why}"));
     let mut tx = deps.store.write().await?;
     if !known {
         // Before this message ends: the touch makes all of the incident's messages due, this one too.

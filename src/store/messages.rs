@@ -286,3 +286,8 @@ pub async fn retire(tx: &mut Tx, channels: &[String]) -> Result<u64> {
     }
     Ok(retired)
 }
+
+/// How many ended for good without success and have not succeeded since.
+pub async fn unreached(tx: &mut Tx) -> Result<i64> {
+    Ok(sql!(tx, |c| sqlx::query_scalar("SELECT COUNT(*) FROM messages WHERE unreached").fetch_one(c))?)
+}
