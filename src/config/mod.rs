@@ -111,6 +111,7 @@ impl Check for Settings {
         if !self.public_url.is_empty() {
             check::url("public_url", &self.public_url, problems);
         }
+        self.log.check("log", problems);
         self.otlp.check("otlp", problems);
         self.store.check("store", problems);
         self.prometheus.check("prometheus", problems);

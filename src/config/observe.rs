@@ -35,6 +35,15 @@ pub struct Otlp {
     pub url: String,
 }
 
+impl Check for Log {
+    fn check(&self, at: &str, problems: &mut Vec<Problem>) {
+        if tracing_subscriber::EnvFilter::builder().parse(&self.filter).is_err() {
+            let message = format!("{:?} is not a filter such as info, or aiops=debug,info", self.filter);
+            problems.push(Problem::new(format!("{at}.filter"), message));
+        }
+    }
+}
+
 impl Check for Otlp {
     fn check(&self, at: &str, problems: &mut Vec<Problem>) {
         if !self.url.is_empty() {

@@ -1,6 +1,7 @@
 //! Flows through the public surface, against real servers.
 
 mod architecture;
+mod cli;
 mod correlate;
 mod peers;
 mod peers_smoke;

@@ -1,0 +1,139 @@
+//! `aiops approve` and `aiops reject`: answer a question about one exact plan.
+
+use serde_json::{Value, json};
+
+use super::{
+    Context, Exit, Failure,
+    client::{Client, ServerArgs},
+    incident::{Items, id},
+    output,
+};
+use crate::model::{Approval, Plan};
+
+const EXAMPLES: &str = "\
+Examples:
+  aiops approve                       show what waits for an answer
+  aiops approve 4f2a9c                by the end of the approval's or of its incident's id
+  aiops reject 4f2a9c -r 'the database is being moved'";
+
+/// Let a proposed plan run; without an id, show what waits for an answer
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Approve {
+    #[command(flatten)]
+    answer: Answer,
+}
+
+/// Refuse a proposed plan
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Reject {
+    #[command(flatten)]
+    answer: Answer,
+}
+
+#[derive(Debug, clap::Args)]
+struct Answer {
+    /// The approval or its incident: the id, or its last characters (at least four)
+    id: Option<String>,
+    /// A sentence for the others; it is shown on the timeline
+    #[arg(long, short)]
+    reason: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub async fn approve(args: Approve, context: &Context) -> Result<(), Failure> {
+    answer(args.answer, "approve", "approved", context).await
+}
+
+pub async fn reject(args: Reject, context: &Context) -> Result<(), Failure> {
+    answer(args.answer, "reject", "rejected", context).await
+}
+
+async fn answer(args: Answer, verb: &str, done: &str, context: &Context) -> Result<(), Failure> {
+    let client = Client::new(&args.server, context)?;
+    let pending = pending(&client).await?;
+    let Some(text) = &args.id else { return show(&pending, args.server.json) };
+    let approval = pick(&pending, id(text)?)?;
+    let answer: Value = decide(&client, approval, verb, args.reason.as_deref()).await?;
+    if args.server.json {
+        return output::print_json(&answer);
+    }
+    output::print(&format!("{}\n{}.", describe(&approval.plan), capital(done)))
+}
+
+/// Those that wait for an answer.
+pub(super) async fn pending(client: &Client) -> Result<Vec<Approval>, Failure> {
+    let page: Items<Approval> = client.get("/approvals", &[("state", "pending"), ("limit", "1000")]).await?;
+    Ok(page.items)
+}
+
+/// Sends the answer together with the hash of the plan that was shown: another plan is not meant.
+pub(super) async fn decide(
+    client: &Client,
+    approval: &Approval,
+    verb: &str,
+    reason: Option<&str>,
+) -> Result<Value, Failure> {
+    let body = json!({ "plan_hash": approval.plan_hash, "reason": reason });
+    client.post(&format!("/approvals/{}/{verb}", approval.id), &body).await
+}
+
+fn pick<'a>(pending: &'a [Approval], text: &str) -> Result<&'a Approval, Failure> {
+    let fits = |a: &&Approval| a.id.ends_with(text) || a.incident_id.ends_with(text);
+    let found: Vec<&Approval> = pending.iter().filter(fits).collect();
+    match found[..] {
+        [one] => Ok(one),
+        [] => Err(Failure::failed(format!(
+            "no question {text} waits for an answer: it was answered, it expired, or it never was; `aiops approve` shows those that wait"
+        ))),
+        _ => Err(Failure::new(Exit::Usage, format!("{text} fits several questions; give more of the id"))),
+    }
+}
+
+fn show(pending: &[Approval], json: bool) -> Result<(), Failure> {
+    if json {
+        return output::print_json(&json!({ "items": pending, "next": null }));
+    }
+    if pending.is_empty() {
+        return output::print("Nothing waits for an answer.");
+    }
+    let texts = pending.iter().map(|a| {
+        format!(
+            "{} (incident {}, until {})\n{}",
+            short(&a.id),
+            short(&a.incident_id),
+            output::clock_time(a.expires_at),
+            describe(&a.plan)
+        )
+    });
+    output::print(&texts.collect::<Vec<_>>().join("\n\n"))
+}
+
+/// Everything that will happen, as short as it can be said.
+pub(super) fn describe(plan: &Plan) -> String {
+    let mut out = format!("{} (playbook {}, on {})", plan.title, plan.playbook, plan.target);
+    for (i, step) in plan.steps.iter().enumerate() {
+        out.push_str(&format!("\n  {}. {}", i + 1, super::playbook::action(&step.action)));
+    }
+    if let Some(v) = &plan.verify {
+        let within = humantime::format_duration(v.within);
+        let probes = v.probes.iter().map(super::playbook::probe).collect::<Vec<_>>().join("; ");
+        out.push_str(&format!("\n  then, within {within}: {probes}"));
+    }
+    if !plan.rollback.is_empty() {
+        out.push_str(&format!("\n  if that fails: {} steps back", plan.rollback.len()));
+    }
+    output::plain(&out)
+}
+
+/// The end of an id, as the lists show it.
+pub(super) fn short(id: &str) -> &str {
+    id.get(id.len().saturating_sub(6)..).unwrap_or(id)
+}
+
+fn capital(word: &str) -> String {
+    let mut chars = word.chars();
+    chars.next().map(|c| c.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}

@@ -1,0 +1,55 @@
+//! `aiops check`: says what is wrong with the settings, the files and the playbooks, and who cannot be reached.
+
+mod files;
+mod finding;
+mod peers;
+mod playbooks;
+mod running;
+
+use serde_json::json;
+
+use super::{Context, Exit, Failure, client::ServerArgs, output};
+use finding::{Findings, Level};
+
+const EXAMPLES: &str = "\
+Examples:
+  aiops check --config /etc/aiops/aiops.yaml && systemctl reload aiops
+  aiops check --offline               settings, files and playbooks only
+  aiops check --json | jq '.findings[] | select(.level == \"error\")'
+
+Every line says where and, if something is wrong, what would be right. Exit status: 0 nothing is wrong (advice does not count),
+1 something is, 78 the settings cannot be read at all.";
+
+/// Check settings, files and playbooks, and reach every configured service
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Reach nobody: only what is on this machine's disk
+    #[arg(long)]
+    offline: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub async fn run(args: Args, context: &Context) -> Result<(), Failure> {
+    let loaded = context.settings()?;
+    let settings = &loaded.settings;
+    let mut findings = Findings::default();
+    files::settings(&loaded, &mut findings);
+    files::data(settings, &mut findings);
+    playbooks::check(settings, &mut findings);
+    if !args.offline {
+        peers::check(settings, &mut findings).await;
+        running::check(&args.server, context, &mut findings).await;
+    }
+    let bad = findings.count(Level::Error);
+    if args.server.json {
+        output::print_json(&json!({ "errors": bad, "findings": findings.all() }))?;
+    } else {
+        output::print(&findings.render())?;
+    }
+    match bad {
+        0 => Ok(()),
+        _ => Err(Failure::new(Exit::Failed, "")),
+    }
+}

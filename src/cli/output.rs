@@ -1,0 +1,94 @@
+//! What goes to the terminal: text that cannot steer it, colours only where a person looks, times as people say them.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+};
+
+use jiff::{Timestamp, tz::TimeZone};
+use serde::Serialize;
+
+use super::Failure;
+
+/// Prints text and a line break to standard output. A reader that has gone away (`| head`) is no failure.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("writing to standard output: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints JSON for machines, indented.
+pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    print(&serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?)
+}
+
+/// Text from elsewhere without what could steer a terminal or turn its direction; line breaks and tabs stay.
+pub fn plain(text: &str) -> String {
+    let harmful = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if harmful(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// As [`plain`], on one line.
+pub fn line(text: &str) -> String {
+    plain(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// `14:02:07` in the machine's zone.
+pub fn clock_time(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string()
+}
+
+/// `2026-11-21 14:02:07 UTC`: tables and stories name the zone.
+pub fn date_time(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+/// `7 s`, `3 min`, `2 h 5 min`, `4 d`: an age at a glance.
+pub fn age(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// How long ago that was.
+pub fn ago(at: Timestamp) -> String {
+    age(crate::clock::between(at, crate::clock::now()).as_secs())
+}
+
+/// Appends a heading and its lines, indented; nothing if there are none.
+pub fn section(out: &mut String, heading: &str, lines: &[String]) {
+    if lines.is_empty() {
+        return;
+    }
+    let _ = write!(out, "\n\n{heading}");
+    for line in lines {
+        let _ = write!(out, "\n  {line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_elsewhere_cannot_steer_the_terminal() {
+        assert_eq!(plain("a\x1b]0;owned\x07b\n\u{202e}c"), "a\u{fffd}]0;owned\u{fffd}b\n\u{fffd}c");
+        assert_eq!(line(" two\n lines\t"), "two lines");
+    }
+
+    #[test]
+    fn ages_are_read_at_a_glance() {
+        let ages = [0, 119, 120, 7199, 7500, 400_000].map(age);
+        assert_eq!(ages, ["0 s", "119 s", "2 min", "119 min", "2 h 5 min", "4 d"]);
+    }
+}

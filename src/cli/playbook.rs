@@ -1,0 +1,209 @@
+//! `aiops playbook`: list what the server has loaded, lint files, try and start one by hand.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Context, Failure, approve,
+    client::{Client, ServerArgs},
+    incident::{Items, path_word},
+    output,
+    table::Table,
+};
+use crate::{
+    model::{Action, Expect, Plan, Probe},
+    playbook::{Catalog, Finding, Level},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  aiops playbook lint                                       the directory that the settings name
+  aiops playbook lint playbooks/restart-by-http.yaml
+  aiops playbook run restart-service -p service=checkout --dry-run
+  aiops playbook run restart-service -p service=checkout";
+
+/// List, lint and start playbooks
+#[derive(Debug, Subcommand)]
+#[command(after_help = EXAMPLES)]
+pub enum Command {
+    List(List),
+    Lint(Lint),
+    Run(Run),
+}
+
+/// List the playbooks that the server has loaded
+#[derive(Debug, clap::Args)]
+pub struct List {
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Check playbook files; needs no server
+#[derive(Debug, clap::Args)]
+pub struct Lint {
+    /// Files or directories; by default the directory that the settings name
+    paths: Vec<PathBuf>,
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Start a playbook by hand; you are named as the one who allowed it
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Run {
+    /// The playbook's id
+    id: String,
+    /// A parameter, as name=value; may be given several times
+    #[arg(long = "param", short, value_name = "NAME=VALUE", value_parser = parameter)]
+    params: Vec<(String, String)>,
+    /// Only show what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// The incident that it belongs to
+    #[arg(long)]
+    incident: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
+    match command {
+        Command::List(args) => list(args, context).await,
+        Command::Lint(args) => lint(args, context),
+        Command::Run(args) => start(args, context).await,
+    }
+}
+
+#[derive(Deserialize, Serialize)]
+struct Listed {
+    id: String,
+    #[serde(default)]
+    title: String,
+    #[serde(default)]
+    approval: String,
+    #[serde(default)]
+    not_allowed: Option<String>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+async fn list(args: List, context: &Context) -> Result<(), Failure> {
+    let client = Client::new(&args.server, context)?;
+    let found: Items<Listed> = client.get("/playbooks", &[]).await?;
+    if args.server.json {
+        return output::print_json(&found);
+    }
+    if found.items.is_empty() {
+        return output::print("The server has no playbooks: see playbooks.dir in its settings.");
+    }
+    let mut table = Table::new(["ID", "APPROVAL", "ALLOWED", "TITLE"]);
+    for p in found.items {
+        let allowed = p.not_allowed.map_or("yes".into(), |why| format!("no: {why}"));
+        table.row([p.id, p.approval, allowed, p.title]);
+    }
+    output::print(&table.for_stdout())
+}
+
+fn lint(args: Lint, context: &Context) -> Result<(), Failure> {
+    let mut settings = context.settings()?.settings;
+    let mut paths = args.paths;
+    if paths.is_empty() {
+        paths.push(settings.playbooks.dir.clone());
+    }
+    let (mut findings, mut loaded): (Vec<Finding>, usize) = Default::default();
+    for path in paths {
+        let catalog = if path.is_dir() {
+            settings.playbooks.dir = path;
+            Catalog::read(&settings)
+        } else {
+            one_file(&path, &settings)?
+        };
+        loaded += catalog.playbooks.len();
+        findings.extend(catalog.findings);
+    }
+    let bad = findings.iter().any(|f| f.level == Level::Error);
+    if args.json {
+        output::print_json(&json!({ "playbooks": loaded, "findings": findings }))?;
+    } else {
+        let mut lines: Vec<String> = findings.iter().map(|f| output::line(&f.to_string())).collect();
+        lines.push(format!("{loaded} playbooks can be loaded, {} findings.", findings.len()));
+        output::print(&lines.join("\n"))?;
+    }
+    if bad { Err(Failure::failed("")) } else { Ok(()) }
+}
+
+fn one_file(path: &std::path::Path, settings: &crate::config::Settings) -> Result<Catalog, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Failure::failed(format!("{}: cannot be read: {e}", path.display())))?;
+    let mut catalog = Catalog {
+        playbooks: Default::default(),
+        findings: Vec::new(),
+        policy: settings.playbooks.clone(),
+        language: settings.language,
+    };
+    catalog.add(&path.display().to_string(), &text);
+    Ok(catalog)
+}
+
+async fn start(args: Run, context: &Context) -> Result<(), Failure> {
+    let client = Client::new(&args.server, context)?;
+    let verb = if args.dry_run { "dry-run" } else { "run" };
+    let params: Map<String, Value> = args.params.into_iter().map(|(k, v)| (k, v.into())).collect();
+    let body = json!({ "params": params, "incident_id": args.incident });
+    let answer: Value = client.post(&format!("/playbooks/{}/{verb}", path_word(&args.id)?), &body).await?;
+    if args.server.json {
+        return output::print_json(&answer);
+    }
+    let plan = answer.get("plan").cloned().and_then(|plan| serde_json::from_value::<Plan>(plan).ok());
+    let plan = plan.as_ref().map(approve::describe).unwrap_or_default();
+    let end = match answer.get("id").and_then(Value::as_str) {
+        Some(id) => format!(
+            "Run {} is started; `aiops incident show` and the API's /runs follow it.",
+            approve::short(id)
+        ),
+        None => "Nothing was done: this was a dry run.".to_owned(),
+    };
+    output::print(format!("{plan}\n{end}").trim_start())
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as name=value".to_owned()),
+    }
+}
+
+/// A step in a line.
+pub(super) fn action(action: &Action) -> String {
+    match action {
+        Action::Command { argv } => format!("run {}", argv.join(" ")),
+        Action::Http { method, url, .. } => format!("{method} {url}"),
+        Action::Prometheus { query, expect } => format!("ask Prometheus: {query} {}", expected(expect)),
+        Action::Wait { duration } => format!("wait {}", humantime::format_duration(*duration)),
+        Action::Notify { text } => format!("tell: {text}"),
+    }
+}
+
+/// A question to the world in a line.
+pub(super) fn probe(probe: &Probe) -> String {
+    match probe {
+        Probe::Prometheus { query, expect } => format!("{query} {}", expected(expect)),
+        Probe::Http { url, expect } if expect.is_empty() => format!("{url} answers 2xx"),
+        Probe::Http { url, expect } => format!("{url} answers one of {expect:?}"),
+        Probe::Command { argv } => format!("{} exits with 0", argv.join(" ")),
+    }
+}
+
+fn expected(expect: &Expect) -> String {
+    match expect {
+        Expect::Empty => "returns nothing".to_owned(),
+        Expect::Present => "returns something".to_owned(),
+        Expect::Above(n) => format!("is above {n}"),
+        Expect::Below(n) => format!("is below {n}"),
+        Expect::Equals(n) => format!("equals {n}"),
+    }
+}
