@@ -14,14 +14,15 @@ use crate::{
     clock, ids,
     llm::{Answered, Asked, Question},
     metrics,
-    model::{Actor, Alert, Diagnosis, Evidence, Incident, Missing, Stage, Tier, TimelineKind},
-    store::{Tx, alerts, decisions, diagnoses, evidence as stored, incidents, timeline},
+    model::{Actor, Alert, Anomaly, Diagnosis, Evidence, Incident, Missing, Stage, Tier, TimelineKind},
+    store::{Tx, alerts, anomalies, decisions, diagnoses, evidence as stored, incidents, timeline},
 };
 
 /// All that is known when the models are asked.
 struct Known {
     incident: Incident,
     alerts: Vec<Alert>,
+    anomalies: Vec<Anomaly>,
     evidence: Vec<Evidence>,
     rules: Diagnosis,
 }
@@ -33,7 +34,7 @@ pub async fn enhance(deps: &Deps, incident_id: &str) -> anyhow::Result<(Tx, Outc
         Err(why) => return skip(deps, incident_id, why).await,
     };
     let start = Instant::now();
-    let offers = (deps.offers)(&known.incident, &known.alerts);
+    let (offers, _) = deps.offers(&known.incident, &known.alerts, &known.anomalies);
     let cited: Vec<String> = known.rules.claims.iter().flat_map(|c| c.evidence.clone()).collect();
     let brief = Brief {
         incident: &known.incident,
@@ -89,7 +90,9 @@ async fn look(deps: &Deps, incident_id: &str) -> anyhow::Result<Result<Known, &'
             if evidence.is_empty() {
                 return Ok(Err("there is no evidence to ask about"));
             }
-            Ok(Ok(Known { alerts: alerts::of(&mut tx, incident_id).await?, evidence, rules, incident }))
+            let alerts = alerts::of(&mut tx, incident_id).await?;
+            let anomalies = anomalies::of(&mut tx, incident_id).await?;
+            Ok(Ok(Known { incident, alerts, anomalies, evidence, rules }))
         }
         None => Ok(Err("the rules have not answered yet")),
     }

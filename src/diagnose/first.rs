@@ -12,6 +12,7 @@ use super::{
 use crate::{
     clock, ids, metrics,
     model::{Actor, Diagnosis, Evidence, Incident, Missing, Stage, Tier, TimelineKind},
+    playbook::Refusal,
     store::{Tx, alerts, anomalies, decisions, diagnoses, evidence as stored, incidents, timeline},
 };
 
@@ -23,7 +24,7 @@ pub async fn first(deps: &Deps, incident_id: &str) -> anyhow::Result<(Tx, Outcom
     };
     let within = deps.settings().diagnose.evidence_timeout;
     let (facts, missing) = evidence::gather(&about, &deps.access, within).await;
-    let offers = (deps.offers)(&about.incident, &about.alerts);
+    let (offers, refusals) = deps.offers(&about.incident, &about.alerts, &about.anomalies);
 
     let mut tx = deps.access.store.write().await?;
     let Some(incident) = incidents::lock(&mut tx, incident_id).await? else {
@@ -47,12 +48,15 @@ pub async fn first(deps: &Deps, incident_id: &str) -> anyhow::Result<(Tx, Outcom
     let texts = Texts(deps.settings().language);
     let case = Case { scene, evidence: &all, missing: &missing, offers: &offers, texts };
     let conclusion = rules::conclude(&case);
-    let outcome = save(&mut tx, &incident, conclusion, missing, start).await?;
+    let changed = save(&mut tx, &incident, conclusion, missing, start).await?;
+    if changed {
+        note_refusals(&mut tx, incident_id, &refusals).await?;
+    }
     let enhance = !deps.chain.is_empty();
     metrics::DIAGNOSE_SECONDS
         .with_label_values(&[Tier::Rules.as_str()])
         .observe(start.elapsed().as_secs_f64());
-    Ok((tx, if outcome { Outcome::Diagnosed { enhance } } else { Outcome::Unchanged }))
+    Ok((tx, if changed { Outcome::Diagnosed { enhance } } else { Outcome::Unchanged }))
 }
 
 /// The incident and its signals in one snapshot.
@@ -77,6 +81,15 @@ async fn note_evidence(tx: &mut Tx, incident_id: &str, fresh: &[Evidence]) -> an
         [first, .., last] => format!("{} facts gathered ({}–{})", fresh.len(), first.id, last.id),
     };
     timeline::add(tx, incident_id, TimelineKind::Evidence, &text, Some(&Actor::aiops("diagnose"))).await?;
+    Ok(())
+}
+
+/// A playbook that people expected and that is not there has to be explained.
+async fn note_refusals(tx: &mut Tx, incident_id: &str, refusals: &[Refusal]) -> anyhow::Result<()> {
+    let about = decisions::About::incident(incident_id);
+    for r in refusals {
+        decisions::add(tx, Stage::Diagnose, about, "playbook not offered", &r.clause, &r.why).await?;
+    }
     Ok(())
 }
 

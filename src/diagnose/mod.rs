@@ -17,7 +17,8 @@ use std::sync::Arc;
 use crate::{
     config::Settings,
     llm::Chain,
-    model::{Alert, Evidence, Incident, Offer},
+    model::{Alert, Anomaly, Evidence, Incident, Offer},
+    playbook::{Facts, Refusal, Registry},
 };
 
 pub use enhance::enhance;
@@ -31,13 +32,21 @@ pub struct Deps {
     pub access: evidence::Access,
     pub chain: Arc<Chain>,
     pub prompts: Arc<Prompts>,
-    /// The playbooks that fit an incident, the best fit first.
-    pub offers: Arc<dyn Fn(&Incident, &[Alert]) -> Vec<Offer> + Send + Sync>,
+    pub playbooks: Arc<Registry>,
 }
 
 impl Deps {
     fn settings(&self) -> &Settings {
         &self.access.settings
+    }
+    /// The playbooks that fit, and why those that would fit cannot be offered.
+    fn offers(
+        &self,
+        incident: &Incident,
+        alerts: &[Alert],
+        anomalies: &[Anomaly],
+    ) -> (Vec<Offer>, Vec<Refusal>) {
+        self.playbooks.current().offers(&Facts { incident, alerts, anomalies })
     }
 }
 

@@ -97,6 +97,7 @@ mod tests {
             description: String::new(),
             params: [("p".to_owned(), OfferedParam { schema, bound, default })].into(),
             target: "shop".into(),
+            read_only: false,
         }
     }
     fn choose(offer: &Offer, value: Value) -> Result<Value, String> {

@@ -78,8 +78,8 @@ fn claim(h: &Hypothesis<'_>, case: &Case<'_>) -> Claim {
     Claim { text, evidence: h.evidence.iter().map(|e| e.id.clone()).collect() }
 }
 
-/// What helped before, if it is offered again; else the first offer (the registry puts the best fit first) that needs no
-/// choice. Never a playbook that has to guess a parameter.
+/// What helped before, if it is offered again; else the first offer that needs no choice, one that mends something before one
+/// that only looks. Never a playbook that has to guess a parameter.
 fn suggest(case: &Case<'_>) -> Option<Suggestion> {
     let ready = |offer: &Offer| offers::bind(offer, &serde_json::Map::new()).ok();
     for e in case.evidence.iter().rev().filter(|e| e.kind == EvidenceKind::PastIncident) {
@@ -91,7 +91,8 @@ fn suggest(case: &Case<'_>) -> Option<Suggestion> {
             return Some(Suggestion { playbook: offer.playbook.clone(), params, why });
         }
     }
-    case.offers.iter().find_map(|offer| {
+    let mending = case.offers.iter().filter(|o| !o.read_only);
+    mending.chain(case.offers.iter().filter(|o| o.read_only)).find_map(|offer| {
         let why = case.texts.fits(&offer.description);
         Some(Suggestion { playbook: offer.playbook.clone(), params: ready(offer)?, why })
     })
@@ -129,6 +130,7 @@ mod tests {
             description: "When it hangs.".into(),
             params: params.iter().map(param).collect(),
             target: "shop".into(),
+            read_only: false,
         }
     }
     fn concluded(evidence: &[Evidence], offers: &[Offer], language: Language) -> Conclusion {
@@ -201,7 +203,8 @@ mod tests {
         let s = c.suggestion.expect("suggested");
         assert_eq!((s.playbook.as_str(), s.params["wait"].as_i64()), ("restart", Some(5)));
         assert_eq!(s.why, "It helped before: Incident abc was alike");
-        let c = concluded(&[alert()], &offers, Language::English);
+        let look = Offer { read_only: true, ..offer("a-look", &[]) };
+        let c = concluded(&[alert()], &[&[look][..], &offers].concat(), Language::English);
         assert_eq!(c.suggestion.expect("suggested").playbook, "rollback");
         assert_eq!(concluded(&[alert()], &offers[..1], Language::English).suggestion, None);
     }

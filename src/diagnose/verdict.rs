@@ -73,6 +73,7 @@ mod tests {
             description: String::new(),
             params: [("count".to_owned(), param)].into(),
             target: "shop".into(),
+            read_only: false,
         };
         Sent { evidence: vec!["E1".into(), "E2".into()], offers: vec![offer] }
     }

@@ -17,6 +17,8 @@ pub struct Offer {
     pub params: BTreeMap<String, OfferedParam>,
     /// What it would act on, as far as the parameters are known.
     pub target: String,
+    /// It only looks; it mends nothing.
+    pub read_only: bool,
 }
 
 /// A typed parameter of an offer.

@@ -143,5 +143,6 @@ pub(super) fn offer(
         description: playbook.description.clone(),
         params,
         target: playbook.target.plain(fill),
+        read_only: playbook.read_only,
     })
 }
