@@ -34,13 +34,12 @@ fn value(param: &OfferedParam, given: Option<&Value>) -> Result<Value, String> {
     }
 }
 
-/// True if the values are few or of a form that the playbook's author laid down.
+/// True if a model may choose it: a number, a truth value, or one of a list. Text that is merely well-formed could be copied
+/// from a log line.
 pub fn is_choosable(param: &OfferedParam) -> bool {
     let s = &param.schema;
     param.bound.is_none()
-        && (s["enum"].is_array()
-            || matches!(s["type"].as_str(), Some("integer" | "number" | "boolean"))
-            || s["type"] == "string" && s["pattern"].is_string())
+        && (s["enum"].is_array() || matches!(s["type"].as_str(), Some("integer" | "number" | "boolean")))
 }
 
 fn allows(param: &OfferedParam, given: &Value) -> Result<(), String> {
@@ -67,14 +66,6 @@ fn allows(param: &OfferedParam, given: &Value) -> Result<(), String> {
             || s["maximum"].as_f64().is_some_and(|max| n > max))
     {
         return Err(format!("must be within {} and {}, not {shown}", s["minimum"], s["maximum"]));
-    }
-    if let (Some(text), Some(pattern)) = (given.as_str(), s["pattern"].as_str()) {
-        let longest = s["maxLength"].as_u64().unwrap_or(256);
-        let whole =
-            regex::Regex::new(&format!(r"\A(?:{pattern})\z")).map_err(|_| "has a bad pattern".to_owned())?;
-        if text.chars().count() as u64 > longest || !whole.is_match(text) {
-            return Err(format!("must match {pattern}, not {shown}"));
-        }
     }
     Ok(())
 }
@@ -117,14 +108,11 @@ mod tests {
         assert_eq!(choose(&place, json!("eu")), Ok(json!("eu")));
         assert!(choose(&place, json!("eu; rm -rf /")).is_err());
         assert_eq!(bind(&place, &Map::new()), Err("p is not given".into()));
-        let unit = offer(json!({"type": "string", "pattern": "[a-z]+"}), None, None);
-        assert!(choose(&unit, json!("shop")).is_ok());
-        assert!(choose(&unit, json!("shop\n")).is_err(), "the pattern is anchored");
     }
 
     #[test]
     fn free_text_and_fixed_values_are_not_for_choosing() {
-        let free = offer(json!({"type": "string"}), None, Some(json!("main")));
+        let free = offer(json!({"type": "string", "pattern": ".*"}), None, Some(json!("main")));
         assert!(choose(&free, json!("$(reboot)")).expect_err("free text").contains("not taken"));
         assert_eq!(choose(&free, json!("main")), Ok(json!("main")));
         let fixed = offer(json!({"type": "string"}), Some(json!("shop")), None);

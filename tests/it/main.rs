@@ -3,6 +3,7 @@
 mod architecture;
 mod cli;
 mod correlate;
+mod llm;
 mod peers;
 mod peers_smoke;
 mod store;
