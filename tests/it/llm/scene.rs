@@ -152,7 +152,12 @@ fn deps(settings: Settings, store: &Store) -> Deps {
     let http = http_client::new();
     let bus = Bus::new(&settings.detect.bus);
     let (signals, _) = tokio::sync::mpsc::channel(1);
-    let telemetry = Detectors::new(detect::Deps { bus, settings: settings.detect.clone(), signals });
+    let telemetry = Detectors::new(detect::Deps {
+        bus,
+        settings: settings.detect.clone(),
+        signals,
+        left_open: Vec::new(),
+    });
     Deps {
         chain: Arc::new(Chain::new(&settings.llm, &http, store.clone(), breakers.clone())),
         prompts: Arc::new(Prompts::built_in()),
