@@ -20,6 +20,8 @@ pub struct SourceClock {
     due: i64,
     /// Nothing before this second is known: the source was away, or new.
     known_since: i64,
+    /// The last time that the source was away: from its last record to the next.
+    hole: Option<(Timestamp, Timestamp)>,
     last_arrival: Timestamp,
     /// Between arrivals, fading.
     longest_gap: Duration,
@@ -50,6 +52,7 @@ impl SourceClock {
             closed: second - 1,
             due: second - 1,
             known_since: second,
+            hole: None,
             last_arrival: at,
             longest_gap: Duration::ZERO,
             disorder: FadingMax::default(),
@@ -64,6 +67,7 @@ impl SourceClock {
         let second = at.as_second();
         let resumed = (second - self.closed > HOLE).then_some(second);
         if resumed.is_some() {
+            self.hole = Some((self.latest, at));
             (self.closed, self.due, self.known_since) = (second - 1, second - 1, second);
         } else {
             let gap = clock::between(self.last_arrival, arrival);
@@ -97,6 +101,11 @@ impl SourceClock {
 
     pub fn latest(&self) -> Timestamp {
         self.latest
+    }
+
+    /// The last hole, if it reaches into the window.
+    pub fn hole(&self, from: Timestamp, to: Timestamp) -> Option<(Timestamp, Timestamp)> {
+        self.hole.filter(|(away, back)| *away < to && *back > from)
     }
 
     pub fn known_since(&self) -> i64 {

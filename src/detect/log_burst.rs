@@ -67,7 +67,7 @@ impl LogBurst {
             severity: burst_severity(closed.template.level),
             title: format!("`{text}`: {count} in {length} s, usually {low}–{high}"),
             detail: json!({
-                "template": text, "level": closed.template.level, "sample": closed.template.sample,
+                "template": text, "level": closed.template.level, "sample": closed.template.sample(),
                 "count": count, "seconds": length, "expected": { "low": low, "high": high },
                 "baseline_seconds": closed.template.baseline.seconds().round(),
             }),

@@ -91,7 +91,7 @@ fn onset(line: &Line<'_>, since: i64) -> Verdict {
         severity: severity(line.level),
         title: format!("New error: `{text}`, never seen in {known} of {}'s logs", line.source.service),
         detail: json!({
-            "template": text, "level": line.level, "sample": line.template.sample,
+            "template": text, "level": line.level, "sample": line.template.sample(),
             "source_known_seconds": age, "count": line.template.total, "expected": { "low": 0, "high": 0 },
         }),
         started: since,

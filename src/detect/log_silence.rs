@@ -90,7 +90,7 @@ impl LogSilence {
             severity: Severity::Warning,
             title: format!("`{text}`: silent for {silent:.0} s, usually every {usual:.1} s"),
             detail: json!({
-                "template": text, "level": closed.template.level, "sample": closed.template.sample,
+                "template": text, "level": closed.template.level, "sample": closed.template.sample(),
                 "silent_seconds": silent, "usual_gap_seconds": usual,
                 "expected": { "low": 0, "high": limit.ceil() },
             }),

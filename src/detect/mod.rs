@@ -55,7 +55,8 @@ pub struct Deps {
     pub bus: Bus,
     pub settings: Detect,
     /// Takes onsets and ends; whoever reads it makes them durable. While it is full, detection waits, the bus fills, and
-    /// producers are told to come again.
+    /// producers are told to come again. The reader outlives
+    /// [`Detectors::run`], which fails if nobody reads any more.
     pub signals: mpsc::Sender<AnomalyEvent>,
     /// Anomalies that the last run of the program left open. One that is not found again within `detect.adapt_after` is
     /// ended, for nobody else would.

@@ -111,7 +111,7 @@ impl Partition {
             return Some(Unjudged::Series);
         }
         let series = service.series.entry(key).or_insert_with(|| Series::new(sample));
-        (!series.sample(sample, &self.settings, out)).then_some(Unjudged::Stale)
+        (!series.sample(sample, now, &self.settings, out)).then_some(Unjudged::Stale)
     }
 
     fn gap(&mut self, gap: &Gap, now: Timestamp) {
@@ -156,7 +156,8 @@ impl Partition {
         let templates =
             self.services.values().filter_map(|s| s.logs.as_ref()).map(Source::templates).sum::<usize>();
         let series = self.services.values().map(|s| s.series.len()).sum::<usize>();
-        let unknown = self.services.values().filter(|s| s.unknown(now, &self.settings).is_some()).count();
+        let unknown =
+            self.services.values().filter(|s| s.unknown(now, now, now, &self.settings).is_some()).count();
         [self.services.len(), templates, series, unknown].map(|n| i64::try_from(n).unwrap_or(i64::MAX))
     }
 
@@ -172,7 +173,8 @@ impl Partition {
             };
         };
         let to = to.min(clock::after(now, std::time::Duration::from_secs(1)));
-        let unknown = self.gaps.values().next().map(told).or_else(|| service.unknown(now, &self.settings));
+        let unknown =
+            self.gaps.values().next().map(told).or_else(|| service.unknown(from, to, now, &self.settings));
         let mut series: Vec<_> = service.series.values().filter_map(|s| s.summary(from, to)).collect();
         series.sort_by(|a, b| (&a.name, &a.labels).cmp(&(&b.name, &b.labels)));
         series.truncate(MAX_SERIES_SHOWN);
@@ -214,7 +216,7 @@ impl Service {
     }
 
     /// Why silence about this service would not mean health, if so.
-    fn unknown(&self, now: Timestamp, settings: &Detect) -> Option<String> {
+    fn unknown(&self, from: Timestamp, to: Timestamp, now: Timestamp, settings: &Detect) -> Option<String> {
         let crowded = self.crowded.filter(|(at, _)| clock::between(*at, now) < IDLE);
         let crowded =
             crowded.map(|(_, n)| format!("{n} samples were dropped: more series than detect.max_series"));
@@ -222,7 +224,7 @@ impl Service {
             .values()
             .next()
             .map(told)
-            .or_else(|| self.logs.as_ref().and_then(|logs| logs.unknown(now, settings)))
+            .or_else(|| self.logs.as_ref().and_then(|logs| logs.unknown(from, to, now, settings)))
             .or_else(|| self.missing_series(now))
             .or(crowded)
     }

@@ -14,6 +14,7 @@ use crate::{
     clock,
     config::Detect,
     model::{AnomalyEvent, AnomalyKind, Labels, Sample, SeriesSummary, Severity},
+    redact,
 };
 
 /// State of one series, about 4 KB.
@@ -21,6 +22,7 @@ pub struct Series {
     name: String,
     labels: Labels,
     counter: bool,
+    falls: u32,
     last: Option<(Timestamp, f64)>,
     /// The usual time between samples.
     interval: f64,
@@ -33,6 +35,9 @@ const KEPT: usize = 64;
 /// Silence of fewer seconds, or of fewer usual intervals, is not yet a gap.
 const MIN_GAP: f64 = 15.0;
 const MISSED: f64 = 5.0;
+/// A sample from further ahead comes from a wrong clock.
+const MAX_AHEAD: Duration = Duration::from_secs(60);
+const FALLS_OF_NO_COUNTER: u32 = 5;
 
 /// What identifies a series within its service. The same after a restart.
 pub fn key(sample: &Sample) -> u64 {
@@ -47,6 +52,7 @@ impl Series {
             name: sample.name.clone(),
             labels: sample.labels.clone(),
             counter,
+            falls: 0,
             last: None,
             interval: 0.0,
             metric: Metric::default(),
@@ -56,7 +62,13 @@ impl Series {
     }
 
     /// Takes one sample. Returns false if it is not newer than the last one; it is not used then.
-    pub fn sample(&mut self, sample: &Sample, settings: &Detect, out: &mut Vec<AnomalyEvent>) -> bool {
+    pub fn sample(
+        &mut self,
+        sample: &Sample,
+        now: Timestamp,
+        settings: &Detect,
+        out: &mut Vec<AnomalyEvent>,
+    ) -> bool {
         let Some((last_at, last_value)) = self.last else {
             self.last = Some((sample.at, sample.value));
             if !self.counter {
@@ -65,7 +77,7 @@ impl Series {
             return true;
         };
         if sample.at <= last_at {
-            return false;
+            return self.rewind(sample, last_at, now);
         }
         if self.missing(sample.at) {
             self.metric.interrupted();
@@ -81,10 +93,31 @@ impl Series {
         match (self.counter, sample.value - last_value) {
             (false, _) => self.value(sample, sample.value, settings, out),
             // The process began anew: how much came in between is unknown.
-            (true, rise) if rise < 0.0 => self.metric.interrupted(),
+            (true, rise) if rise < 0.0 => self.fell(),
             (true, rise) => self.value(sample, rise / step, settings, out),
         }
         true
+    }
+
+    /// A sample from the future came from a wrong clock; the ones of the present must not wait until it is reached.
+    fn rewind(&mut self, sample: &Sample, last_at: Timestamp, now: Timestamp) -> bool {
+        let wrong = last_at > clock::after(now, MAX_AHEAD) && sample.at <= clock::after(now, MAX_AHEAD);
+        if wrong {
+            self.metric.interrupted();
+            self.last = Some((sample.at, sample.value));
+        }
+        wrong
+    }
+
+    /// A counter that falls again and again was none, whatever it is called.
+    fn fell(&mut self) {
+        self.falls += 1;
+        self.metric.interrupted();
+        if self.falls >= FALLS_OF_NO_COUNTER {
+            self.counter = false;
+            self.metric = Metric::default();
+            self.recent.clear();
+        }
     }
 
     fn value(&mut self, sample: &Sample, value: f64, settings: &Detect, out: &mut Vec<AnomalyEvent>) {
@@ -118,7 +151,6 @@ impl Series {
         if let Value::Object(detail) = &mut detail {
             detail.insert("series".into(), json!(self.title()));
             detail.insert("name".into(), json!(self.name));
-            detail.insert("labels".into(), json!(self.labels));
         }
         AnomalyEvent {
             kind: AnomalyKind::Metric,
@@ -159,10 +191,14 @@ impl Series {
         self.last.map(|(at, _)| at)
     }
 
-    /// The name with its labels, as Prometheus writes it.
+    /// The name with its labels, as Prometheus writes it; secrets masked, for it is shown.
     pub fn title(&self) -> String {
         let labels: Vec<String> = self.labels.iter().map(|(k, v)| format!("{k}={v:?}")).collect();
-        if labels.is_empty() { self.name.clone() } else { format!("{}{{{}}}", self.name, labels.join(",")) }
+        let title = match labels.is_empty() {
+            true => self.name.clone(),
+            false => format!("{}{{{}}}", self.name, labels.join(",")),
+        };
+        redact::mask(&title)
     }
 
     /// What it did in a window; none if it did nothing.

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     config::Detect,
     model::{AnomalyEvent, AnomalyKind, LogLevel, LogRecord, Severity, TemplateActivity},
+    redact,
 };
 
 /// Watches one template for one kind of deviation. One file each; the table is `TEMPLATE_DETECTORS`.
@@ -91,8 +92,13 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
+    /// The template, secrets masked: it is about to be shown.
     pub fn text(&self) -> String {
-        self.miner.text(self.id)
+        redact::mask(&self.miner.text(self.id))
+    }
+    /// One line of it, secrets masked.
+    pub fn sample(&self) -> String {
+        redact::mask(&self.history.sample)
     }
 }
 
@@ -109,7 +115,7 @@ pub struct History {
     pub last_second: i64,
     /// The worst level that it was logged at.
     pub level: LogLevel,
-    /// One line of it, cut to 512 bytes.
+    /// One line of it, unmasked, cut to 512 bytes.
     pub sample: String,
     pub total: u64,
     pub seconds: Ring,
@@ -313,8 +319,17 @@ impl Source {
         self.templates.values_mut().for_each(|tracked| tracked.end(why, now, out));
     }
 
-    /// Why an empty answer about this source would mean nothing, if so.
-    pub fn unknown(&self, now: Timestamp, settings: &Detect) -> Option<String> {
+    /// Why an empty answer about this source in a window would mean nothing, if so.
+    pub fn unknown(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        now: Timestamp,
+        settings: &Detect,
+    ) -> Option<String> {
+        if let Some((away, back)) = self.clock.hole(from, to) {
+            return Some(format!("no log line between {away} and {back}"));
+        }
         let age = now.as_second() - self.about.first_second;
         if age < settings.warm_up.as_secs() as i64 {
             return Some(format!("its logs are known for {age} s only; still learning"));

@@ -212,7 +212,11 @@ fn source_that_stops_is_unknown_and_no_anomaly() {
         Some("no log line for 300 s; it never was silent for more than 1 s")
     );
     sim.run(60, business);
-    assert_eq!((sim.events.len(), sim.unknown()), (0, None), "the hole teaches nothing");
+    assert_eq!(sim.events, [], "the hole teaches nothing");
+    let (from, now) = (Sim::at(sim.now - 30_000), Sim::at(sim.now));
+    assert_eq!(sim.partition.recent("shop", from, now, now).coverage, Coverage::Known);
+    let told = sim.unknown().expect("the longer window has a hole");
+    assert_eq!(told, "no log line between 2026-11-21T10:01:59.9Z and 2026-11-21T10:07:00Z");
 }
 
 #[test]
@@ -351,6 +355,42 @@ fn counters_are_rates_and_a_restart_is_no_anomaly() {
         "{}",
         sim.events[0].title
     );
+}
+
+#[test]
+fn a_gauge_with_a_counters_name_and_a_wrong_clock_do_not_blind_a_series() {
+    let mut sim = Sim::new(&Detect::default());
+    for second in 0..200 {
+        sim.sample("jobs_count", f64::from(20 + second % 7));
+        sim.now += 1000;
+    }
+    let range = |sim: &Sim| {
+        let now = Sim::at(sim.now);
+        sim.partition.recent("shop", Sim::at(0), now, now).series[0].usual
+    };
+    assert_eq!(range(&sim), Some((20.0, 26.0)), "not a rate");
+    let sample = Sample {
+        at: Sim::at(sim.now + 540_000),
+        name: "jobs_count".into(),
+        service: "shop".into(),
+        labels: [].into(),
+        value: 23.0,
+    };
+    sim.partition.record(&Record::Sample(sample), Sim::at(sim.now), &mut sim.events);
+    for _ in 0..10 {
+        sim.sample("jobs_count", 400.0);
+        sim.now += 1000;
+    }
+    assert_eq!(sim.onsets(AnomalyKind::Metric).len(), 1);
+}
+
+#[test]
+fn secrets_are_masked_in_what_people_read() {
+    let mut sim = Sim::new(&Detect::default());
+    sim.run(12, business);
+    sim.run(3, |sim, _| sim.log(LogLevel::Error, "login failed, password=hunter2"));
+    let text = serde_json::to_string(&sim.events).expect("JSON");
+    assert!(!sim.events.is_empty() && !text.contains("hunter2"), "{text}");
 }
 
 #[test]
