@@ -14,6 +14,7 @@ pub mod config;
 pub mod correlate;
 pub mod detect;
 pub mod diagnose;
+pub mod http;
 pub mod http_client;
 pub mod ids;
 pub mod intake;

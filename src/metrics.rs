@@ -40,6 +40,18 @@ metrics! {
     INTAKE_REPLACED: IntCounterVec["kind"] = "aiops_intake_replaced_sequences_total";
     /// Log messages that were cut to the limit, by source kind.
     INTAKE_CUT: IntCounterVec["kind"] = "aiops_intake_cut_messages_total";
+    /// Requests answered, by class of status.
+    HTTP_RESPONSES: IntCounterVec["class"] = "aiops_http_responses_total";
+    /// Requests whose handler panicked.
+    HTTP_PANICS: IntCounter[] = "aiops_http_panics_total";
+    /// Bearer tokens that are none, or were revoked.
+    AUTH_FAILURES: IntCounter[] = "aiops_auth_failures_total";
+    /// Clients of the live stream.
+    STREAM_CLIENTS: IntGauge[] = "aiops_stream_clients";
+    /// Alerts and resolutions that the reconciler repaired, by what it did.
+    RECONCILED: IntCounterVec["repair"] = "aiops_reconciled_total";
+    /// Polls of an Alertmanager that failed.
+    RECONCILE_FAILURES: IntCounter[] = "aiops_reconcile_failures_total";
     /// Seconds from a durable intake's parse to its commit.
     INTAKE_COMMIT_SECONDS: Histogram[] = "aiops_intake_commit_seconds", buckets [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
     /// Inbox deliveries that wait for correlation.

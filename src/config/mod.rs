@@ -6,6 +6,8 @@ mod check;
 mod correlate;
 mod detect;
 mod diagnose;
+mod http;
+mod intake;
 mod live;
 mod llm;
 mod load;
@@ -25,6 +27,8 @@ pub use check::{Check, Problem};
 pub use correlate::{AnomalyOpens, Correlate, MaintenanceWindow, Matcher};
 pub use detect::{BusSettings, Detect, Watch};
 pub use diagnose::{Diagnose, Queries};
+pub use http::Http;
+pub use intake::{BUILT_IN, Basic, Intake, Mapping, Source};
 pub use live::Live;
 pub use llm::{Limits, Llm, Ollama, OpenAi};
 pub use load::{ConfigError, Loaded, load};
@@ -57,6 +61,8 @@ pub struct Settings {
     pub log: Log,
     pub otlp: Otlp,
     pub store: StoreSettings,
+    pub http: Http,
+    pub intake: Intake,
     pub prometheus: Prometheus,
     pub alertmanager: Alertmanager,
     pub detect: Detect,
@@ -87,6 +93,8 @@ impl Default for Settings {
             log: Log::default(),
             otlp: Otlp::default(),
             store: StoreSettings::default(),
+            http: Http::default(),
+            intake: Intake::default(),
             prometheus: Prometheus::default(),
             alertmanager: Alertmanager::default(),
             detect: Detect::default(),
@@ -114,6 +122,9 @@ impl Check for Settings {
         self.log.check("log", problems);
         self.otlp.check("otlp", problems);
         self.store.check("store", problems);
+        self.http.check("http", problems);
+        self.intake.check("intake", problems);
+        intake::check_doors(&self.listen, &self.intake, problems);
         self.prometheus.check("prometheus", problems);
         self.alertmanager.check("alertmanager", problems);
         self.detect.check("detect", problems);

@@ -60,6 +60,9 @@ impl Check for Prometheus {
 pub struct Alertmanager {
     /// Base URLs, one for each HA peer; empty: no reconciling.
     pub urls: Vec<String>,
+    /// The receiver that sends to us, as Alertmanager's configuration calls it: what is routed to others is none of ours.
+    /// Empty: all alerts are.
+    pub receiver: String,
     pub auth: HttpAuth,
     #[serde(with = "humantime_serde")]
     pub reconcile_every: Duration,
@@ -71,6 +74,7 @@ impl Default for Alertmanager {
     fn default() -> Self {
         Self {
             urls: Vec::new(),
+            receiver: String::new(),
             auth: HttpAuth::default(),
             reconcile_every: Duration::from_secs(60),
             timeout: Duration::from_secs(5),

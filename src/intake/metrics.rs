@@ -18,7 +18,10 @@ use crate::model::{Labels, Sample};
 
 /// Parses a body. NaN, infinite and non-numeric values are refused by index, like any other bad record.
 pub fn parse(body: &[u8], content_type: &str, limits: &Limits) -> Result<Parsed<Sample>, BadBody> {
-    if let Ok(wrapped) = serde_json::from_slice::<Wrapped<'_>>(body) {
+    // Derived code would read an array as a struct, too.
+    if body.trim_ascii_start().starts_with(b"{")
+        && let Ok(wrapped) = serde_json::from_slice::<Wrapped<'_>>(body)
+    {
         return Parsed::from_body(wrapped.samples.get().as_bytes(), "application/json", |json| {
             sample(json, limits)
         });

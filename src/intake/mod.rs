@@ -1,8 +1,16 @@
 //! Intake: one file per source; parses at the edge and hands typed events on.
 
+pub mod alert;
+pub mod alertmanager;
+pub mod changes;
+pub mod commit;
+pub mod expire;
 mod flatten;
+pub mod generic;
 pub mod logs;
 pub mod metrics;
+pub mod prometheus;
+pub mod reconcile;
 pub mod telemetry;
 mod timestamps;
 pub mod watches;

@@ -1,11 +1,14 @@
 //! Flows through the public surface, against real servers.
 
+mod api;
 mod architecture;
 mod cli;
 mod correlate;
+mod intake;
 mod llm;
 mod peers;
 mod peers_smoke;
+mod server;
 mod store;
 mod stores;
 mod telemetry;

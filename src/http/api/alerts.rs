@@ -1,0 +1,53 @@
+//! Alerts.
+
+use actix_web::{HttpRequest, get, web};
+use serde::Deserialize;
+
+use crate::{
+    http::{
+        State,
+        auth::{As, Viewer},
+        problem::{Problem, Result},
+        query,
+    },
+    model::Alert,
+    store::{Error, Page, alerts},
+};
+
+/// Which alerts to list.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Filter {
+    /// At most 1,000; 100 if absent.
+    limit: Option<i64>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// `firing` or `resolved`.
+    state: Option<String>,
+    incident_id: Option<String>,
+    source: Option<String>,
+}
+
+/// Alerts, the most recently started first.
+#[utoipa::path(tag = "alerts", params(Filter), security(("token" = ["viewer"])),
+    responses((status = 200, body = Page<Alert>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[get("/api/v1/alerts")]
+pub async fn list(
+    state: web::Data<State>,
+    _caller: As<Viewer>,
+    request: HttpRequest,
+) -> Result<web::Json<Page<Alert>>> {
+    let filter: Filter = query::parse(&request)?;
+    let limit = query::limit(filter.limit)?;
+    let wanted = alerts::Filter {
+        state: query::word("state", filter.state.as_deref())?,
+        incident_id: filter.incident_id,
+        source: filter.source,
+    };
+    let mut tx = state.deps.store.read().await?;
+    match alerts::list(&mut tx, &wanted, limit, filter.cursor.as_deref()).await {
+        Err(Error::Damaged(_)) if filter.cursor.is_some() => Err(query::bad_cursor()),
+        outcome => Ok(web::Json(outcome?)),
+    }
+}

@@ -1,0 +1,106 @@
+//! Incidents: lists, and one with everything that belongs to it.
+
+use actix_web::{HttpRequest, get, web};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    http::{
+        State,
+        auth::{As, Viewer},
+        problem::{Problem, Result},
+        query,
+    },
+    model::{Alert, Anomaly, Approval, Diagnosis, Evidence, Incident, Message, Run, TimelineEntry},
+    store::{
+        Page, Tx, alerts, anomalies, approvals, diagnoses, evidence, incidents, messages, runs, timeline,
+    },
+};
+
+/// Which incidents to list.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Filter {
+    /// At most 1,000; 100 if absent.
+    limit: Option<i64>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// `open`, `acknowledged` or `resolved`.
+    state: Option<String>,
+    /// `info`, `warning` or `critical`.
+    severity: Option<String>,
+    service: Option<String>,
+    /// `true`: only those that are not resolved.
+    #[serde(default)]
+    open: bool,
+}
+
+/// An incident with everything that is known of it.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Whole {
+    #[serde(flatten)]
+    incident: Incident,
+    /// The newest 2,000 lines, oldest first.
+    timeline: Vec<TimelineEntry>,
+    alerts: Vec<Alert>,
+    anomalies: Vec<Anomaly>,
+    evidence: Vec<Evidence>,
+    /// Oldest first; the last one is what people are shown.
+    diagnoses: Vec<Diagnosis>,
+    approvals: Vec<Approval>,
+    runs: Vec<Run>,
+    messages: Vec<Message>,
+}
+
+/// Incidents, the newest first.
+#[utoipa::path(tag = "incidents", params(Filter), security(("token" = ["viewer"])),
+    responses((status = 200, body = Page<Incident>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[get("/api/v1/incidents")]
+pub async fn list(
+    state: web::Data<State>,
+    _caller: As<Viewer>,
+    request: HttpRequest,
+) -> Result<web::Json<Page<Incident>>> {
+    let filter: Filter = query::parse(&request)?;
+    let limit = query::limit(filter.limit)?;
+    let wanted = incidents::Filter {
+        state: query::word("state", filter.state.as_deref())?,
+        severity: query::word("severity", filter.severity.as_deref())?,
+        service: filter.service,
+        open_only: filter.open,
+    };
+    let cursor = query::id_cursor(filter.cursor.as_deref())?;
+    let mut tx = state.deps.store.read().await?;
+    Ok(web::Json(incidents::list(&mut tx, &wanted, limit, cursor).await?))
+}
+
+/// One incident, by its id or by the ending of it that messages show.
+#[utoipa::path(tag = "incidents", params(("id" = String, Path)), security(("token" = ["viewer"])),
+    responses((status = 200, body = Whole), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[get("/api/v1/incidents/{id}")]
+pub async fn show(
+    state: web::Data<State>,
+    _caller: As<Viewer>,
+    id: web::Path<String>,
+) -> Result<web::Json<Whole>> {
+    let mut tx = state.deps.store.read().await?;
+    let incident = find(&mut tx, &id).await?;
+    let id = incident.id.as_str();
+    Ok(web::Json(Whole {
+        timeline: timeline::of(&mut tx, id).await?,
+        alerts: alerts::of(&mut tx, id).await?,
+        anomalies: anomalies::of(&mut tx, id).await?,
+        evidence: evidence::of(&mut tx, id).await?,
+        diagnoses: diagnoses::of(&mut tx, id).await?,
+        approvals: approvals::of(&mut tx, id).await?,
+        runs: runs::of(&mut tx, id).await?,
+        messages: messages::of(&mut tx, id).await?,
+        incident,
+    }))
+}
+
+/// By id or unique ending; 404 otherwise.
+pub async fn find(tx: &mut Tx, text: &str) -> Result<Incident> {
+    let found = incidents::by_short_id(tx, text).await?;
+    found.ok_or_else(|| Problem::not_found(format!("no incident, or more than one, has the id {text:?}")))
+}

@@ -1,0 +1,117 @@
+//! What every request passes before its handler: names and origins are checked, panics caught, errors put into form.
+
+use std::panic::AssertUnwindSafe;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    body::{BoxBody, MessageBody},
+    dev::{ResourceDef, ServiceRequest, ServiceResponse},
+    http::{
+        Method, StatusCode,
+        header::{self, HeaderValue},
+    },
+    middleware::Next,
+    web,
+};
+use futures_util::FutureExt;
+use utoipa::openapi::{OpenApi, PathItem};
+
+use super::{
+    State,
+    problem::{CONTENT_TYPE, Problem},
+};
+use crate::metrics;
+
+type Answer = Result<ServiceResponse<BoxBody>, actix_web::Error>;
+
+/// The middleware around everything.
+pub async fn front(request: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Answer {
+    let state = request.app_data::<web::Data<State>>().expect("the server shares its state");
+    if let Err(problem) = state.doors.get().check(request.headers()) {
+        return Ok(finish(request.into_response(problem.response())));
+    }
+    // The request must not be cloned here: routing needs the only reference to it.
+    match AssertUnwindSafe(next.call(request)).catch_unwind().await {
+        Ok(Ok(response)) => Ok(finish(in_form(response.map_into_boxed_body()))),
+        Ok(Err(error)) => Err(refusal(error.as_response_error().status_code()).into()),
+        Err(_) => {
+            metrics::HTTP_PANICS.inc();
+            Err(Problem::internal(&"the handler panicked").closing().into())
+        }
+    }
+}
+
+fn finish(mut response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+    let class = match response.status().as_u16() {
+        ..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    };
+    metrics::HTTP_RESPONSES.with_label_values(&[class]).inc();
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+/// Whatever error actix itself answers becomes a problem, too.
+fn in_form(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+    let status = response.status();
+    let typed = response.headers().get(header::CONTENT_TYPE).is_some_and(|v| v == CONTENT_TYPE);
+    if typed || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (request, _) = response.into_parts();
+    ServiceResponse::new(request, refusal(status).response())
+}
+
+fn refusal(status: StatusCode) -> Problem {
+    let detail = status.canonical_reason().unwrap_or("this was refused").to_lowercase();
+    Problem::new(status, detail).closing()
+}
+
+/// The routes that exist, to tell a wrong method from a wrong path.
+pub struct Routes(Vec<(ResourceDef, Vec<Method>)>);
+
+impl Routes {
+    pub fn new(openapi: &OpenApi) -> Self {
+        let routes = openapi.paths.paths.iter();
+        Self(routes.map(|(path, item)| (ResourceDef::new(path.as_str()), methods(item))).collect())
+    }
+
+    fn methods(&self, path: &str) -> Vec<&str> {
+        let fitting = self.0.iter().filter(|(route, _)| route.is_match(path));
+        let mut methods: Vec<&str> =
+            fitting.flat_map(|(_, methods)| methods.iter().map(Method::as_str)).collect();
+        methods.sort_unstable();
+        methods.dedup();
+        methods
+    }
+}
+
+fn methods(item: &PathItem) -> Vec<Method> {
+    [(&item.get, Method::GET), (&item.post, Method::POST), (&item.delete, Method::DELETE)]
+        .into_iter()
+        .filter_map(|(operation, method)| operation.is_some().then_some(method))
+        .collect()
+}
+
+/// Answers what no handler takes: 405 with the right methods, or 404.
+pub async fn nowhere(request: HttpRequest, routes: web::Data<Routes>) -> HttpResponse {
+    let methods = routes.methods(request.path());
+    if methods.is_empty() {
+        return Problem::not_found("there is nothing at this path; /api/openapi.json lists what there is")
+            .closing()
+            .response();
+    }
+    let allowed = methods.join(", ");
+    let detail = format!("this path takes {allowed}, not {}", request.method());
+    let allow = HeaderValue::from_str(&allowed).expect("methods are ASCII");
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+        .with_header(header::ALLOW, allow)
+        .closing()
+        .response()
+}

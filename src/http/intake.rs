@@ -1,0 +1,188 @@
+//! The routes by which alerts, changes, logs and metrics come in. 2xx only after what was sent is durable (telemetry: on
+//! the bus); 503, never 429, when it cannot be taken.
+
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, post, web};
+use serde::Serialize;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::{
+    State, auth,
+    body::{self, Body},
+    problem::{Problem, Result},
+};
+use crate::{
+    clock,
+    intake::{
+        alertmanager, changes,
+        commit::Road,
+        generic, logs, metrics, prometheus,
+        telemetry::{self, BadBody, Counts, Kind, Limits, Parsed},
+    },
+    model::AlertEvent,
+};
+
+pub fn routes(config: &mut ServiceConfig) {
+    config
+        .service(alertmanager_webhook)
+        .service(prometheus_alerts)
+        .service(generic_webhook)
+        .service(post_changes)
+        .service(post_logs)
+        .service(post_metrics);
+}
+
+/// How much of a delivery is durable now.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Accepted {
+    accepted: usize,
+}
+
+/// Alertmanager's webhook, version 4.
+///
+/// Each alert counts by itself; repeats and HA peers are harmless. 503 means that nothing was taken: send it again.
+#[utoipa::path(tag = "intake", request_body(content_type = "application/json"), security(("source" = []), ("source_basic" = []), ("token" = ["intake"])),
+    responses((status = 200, body = Accepted), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[post("/api/v1/webhooks/alertmanager")]
+async fn alertmanager_webhook(
+    state: web::Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse> {
+    let body = receive(&state, &request, payload, alertmanager::SOURCE).await?;
+    let events = refused(Road::Alertmanager, alertmanager::parse(body.text()?, clock::now()))?;
+    commit(&state, Road::Alertmanager, events).await
+}
+
+/// What Prometheus sends to an Alertmanager: this takes the place of one.
+#[utoipa::path(tag = "intake", request_body(content_type = "application/json"), security(("source" = []), ("source_basic" = []), ("token" = ["intake"])),
+    responses((status = 200, body = Accepted), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[post("/api/v2/alerts")]
+async fn prometheus_alerts(
+    state: web::Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse> {
+    let body = receive(&state, &request, payload, prometheus::SOURCE).await?;
+    let timeout = state.settings.intake.resolve_timeout;
+    let events = refused(Road::Prometheus, prometheus::parse(body.text()?, clock::now(), timeout))?;
+    commit(&state, Road::Prometheus, events).await
+}
+
+/// A webhook of one's own, read by `intake.sources.{source}.mapping` of the settings.
+#[utoipa::path(tag = "intake", request_body(content_type = "application/json"), security(("source" = []), ("source_basic" = []), ("token" = ["intake"])),
+    params(("source" = String, Path, description = "The source's name in the settings")),
+    responses((status = 200, body = Accepted), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[post("/api/v1/webhooks/{source}")]
+async fn generic_webhook(
+    state: web::Data<State>,
+    request: HttpRequest,
+    source: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse> {
+    auth::admit(&state, &request, &source).await?;
+    let doors = state.doors.get();
+    let mapping = doors.mapping(&source).ok_or_else(|| {
+        Problem::not_found(format!(
+            "there is no source {:?}; add it to intake.sources with a mapping",
+            *source
+        ))
+        .closing()
+    })?;
+    let body = read_json(&state, &request, payload).await?;
+    let events = refused(Road::Generic, generic::parse(body.text()?, &source, mapping, clock::now()))?;
+    commit(&state, Road::Generic, events).await
+}
+
+/// Deploys and configuration changes: one object or an array of them.
+#[utoipa::path(tag = "intake", request_body(content = changes::NewChange), security(("source" = []), ("source_basic" = []), ("token" = ["intake"])),
+    responses((status = 200, body = Accepted), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[post("/api/v1/changes")]
+async fn post_changes(
+    state: web::Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse> {
+    let body = receive(&state, &request, payload, "changes").await?;
+    let changes = refused(Road::Changes, changes::parse(body.text()?, clock::now()))?;
+    let accepted = changes.len();
+    state.deps.committer.changes(changes).await?;
+    Ok(HttpResponse::Ok().json(Accepted { accepted }))
+}
+
+/// Log records: a JSON array of objects, or one object per line; ECS names and plain ones.
+#[utoipa::path(tag = "intake", request_body(content_type = "application/json"), security(("source" = []), ("source_basic" = []), ("token" = ["intake"])),
+    responses((status = 200, body = Counts), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[post("/api/v1/logs")]
+async fn post_logs(
+    state: web::Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse> {
+    telemetry(&state, &request, payload, Kind::Logs, logs::parse).await
+}
+
+/// Metric samples: a JSON array of objects, or one object per line.
+#[utoipa::path(tag = "intake", request_body(content_type = "application/json"), security(("source" = []), ("source_basic" = []), ("token" = ["intake"])),
+    responses((status = 200, body = Counts), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[post("/api/v1/metrics")]
+async fn post_metrics(
+    state: web::Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse> {
+    telemetry(&state, &request, payload, Kind::Metrics, metrics::parse).await
+}
+
+/// Checks the sender, then reads a JSON body.
+async fn receive(state: &State, request: &HttpRequest, payload: web::Payload, source: &str) -> Result<Body> {
+    auth::admit(state, request, source).await?;
+    read_json(state, request, payload).await
+}
+
+async fn read_json(state: &State, request: &HttpRequest, payload: web::Payload) -> Result<Body> {
+    body::json(request)?;
+    state.bodies.read(request, payload, state.settings.http.max_intake_body).await
+}
+
+/// Counts a body that cannot be read.
+fn refused<T, E>(road: Road, parsed: std::result::Result<T, E>) -> std::result::Result<T, E> {
+    if parsed.is_err() {
+        crate::metrics::INTAKE_REJECTED.with_label_values(&[road.as_str()]).inc();
+    }
+    parsed
+}
+
+async fn commit(state: &State, road: Road, events: Vec<AlertEvent>) -> Result<HttpResponse> {
+    let accepted = events.len();
+    state.deps.committer.alerts(road, events).await?;
+    Ok(HttpResponse::Ok().json(Accepted { accepted }))
+}
+
+/// Records are refused one by one; only when none is usable, or the bus is full, is the answer an error.
+async fn telemetry<T: Into<crate::bus::Record>>(
+    state: &State,
+    request: &HttpRequest,
+    payload: web::Payload,
+    kind: Kind,
+    parse: fn(&[u8], &str, &Limits) -> std::result::Result<Parsed<T>, BadBody>,
+) -> Result<HttpResponse> {
+    auth::admit(state, request, kind.as_str()).await?;
+    let body = state.bodies.read(request, payload, state.settings.http.max_intake_body).await?;
+    let content_type =
+        request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let limits = Limits::new(&state.settings.detect, clock::now());
+    let parsed = parse(body.bytes(), content_type, &limits).map_err(|e| {
+        crate::metrics::INTAKE_REJECTED.with_label_values(&[kind.as_str()]).inc();
+        Problem::bad_request(e.to_string())
+    })?;
+    let deps = telemetry::Deps { bus: state.deps.bus.clone() };
+    let counts = telemetry::accept(&deps, kind, parsed).await;
+    let detail = match counts.status() {
+        200 => return Ok(HttpResponse::Ok().json(counts)),
+        503 => "the queue to the detectors is full; nothing was taken, send it again",
+        _ => "no record could be used; errors says why",
+    };
+    let status = StatusCode::from_u16(counts.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let members = serde_json::to_value(&counts).expect("counts serialise");
+    Err(Problem::new(status, detail).with_members(members))
+}

@@ -1,0 +1,57 @@
+//! The HTTP server: intake routes, the API, probes. Checks who calls, bounds what they send, answers errors as RFC 9457.
+
+mod admin_token;
+mod api;
+mod auth;
+mod body;
+mod doors;
+mod front;
+mod intake;
+mod probes;
+pub mod problem;
+mod query;
+mod server;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub use admin_token::ensure_admin_token;
+pub use server::{Server, serve};
+
+use crate::{
+    bus::Bus,
+    config::{Live, Settings},
+    intake::commit::Committer,
+    store::Store,
+};
+
+/// Tells how some part of the program is, as JSON for `/api/v1/status`.
+pub type Report = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+/// Why the program is not ready, if it is not.
+pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// What the server needs.
+#[derive(Clone)]
+pub struct HttpDeps {
+    pub store: Store,
+    pub committer: Committer,
+    pub bus: Bus,
+    pub settings: Arc<Settings>,
+    /// Parts that report about themselves, by name: `breakers`, `channels` …
+    pub reports: BTreeMap<&'static str, Report>,
+    pub ready: Ready,
+    /// Ends the live streams, which would otherwise hold up a shutdown.
+    pub stop: CancellationToken,
+}
+
+/// What all workers share.
+pub struct State {
+    deps: HttpDeps,
+    settings: Arc<Settings>,
+    doors: Live<doors::Doors>,
+    logins: auth::Logins,
+    bodies: body::Bodies,
+    streams: Arc<Semaphore>,
+}

@@ -1,0 +1,273 @@
+//! Group commit: whatever waits goes into one transaction with one fsync; only then does anybody hear 2xx.
+//!
+//! Hands inbox rows to correlation, and changes to whoever diagnoses.
+
+use std::time::{Duration, Instant};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    metrics,
+    model::{AlertEvent, AnomalyEvent, Change},
+    store::{
+        self, Store, changes,
+        inbox::{self, Delivery, Prepared},
+    },
+};
+
+/// Deliveries that share one transaction at most; more would make the first one wait for long.
+const GROUP: usize = 1024;
+
+crate::model::words!(
+    /// Which road a durable delivery came in by; a metric label.
+    Road {
+        Alertmanager = "alertmanager",
+        Prometheus = "prometheus",
+        Generic = "generic",
+        Changes = "changes",
+        Anomalies = "anomalies",
+        Reconcile = "reconcile",
+        Expiry = "expiry",
+    }
+);
+
+/// Why a delivery is not known to be durable. The sender hears 503 and comes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotCommitted {
+    #[error("the queue to the store is full")]
+    Full,
+    #[error("the store did not answer in time")]
+    Late,
+    #[error("the store failed")]
+    Failed,
+    #[error("the service is stopping")]
+    Stopped,
+}
+
+/// The way to the writer. Cheap to clone; the writer ends when it is told to stop and has written what waited.
+#[derive(Clone)]
+pub struct Committer {
+    queue: mpsc::Sender<Pending>,
+    deadline: Duration,
+}
+
+struct Pending {
+    write: Write,
+    done: oneshot::Sender<bool>,
+}
+
+enum Write {
+    Inbox(Prepared),
+    Changes(Vec<Change>),
+}
+
+impl Committer {
+    /// Starts the writer. At most `queue` deliveries wait for it, each at most `deadline`. After `stop` it takes nothing new,
+    /// writes what waits, and ends.
+    pub fn start(
+        store: Store,
+        queue: usize,
+        deadline: Duration,
+        stop: CancellationToken,
+    ) -> (Self, JoinHandle<()>) {
+        let (sender, receiver) = mpsc::channel(queue.max(1));
+        let writer = tokio::spawn(write_until_stopped(store, receiver, stop));
+        (Self { queue: sender, deadline }, writer)
+    }
+
+    /// Makes alerts of one delivery durable as one inbox row. No alerts, no row.
+    pub async fn alerts(&self, road: Road, events: Vec<AlertEvent>) -> Result<(), NotCommitted> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let count = events.len();
+        let row = Prepared::new(&Delivery::Alerts(events));
+        self.submit(road, count, Write::Inbox(row)).await
+    }
+
+    /// Makes the onset or end of an anomaly durable.
+    pub async fn anomaly(&self, event: AnomalyEvent) -> Result<(), NotCommitted> {
+        let row = Prepared::new(&Delivery::Anomaly(Box::new(event)));
+        self.submit(Road::Anomalies, 1, Write::Inbox(row)).await
+    }
+
+    /// Makes changes durable where diagnosis finds them; the same ids again are the same changes.
+    pub async fn changes(&self, changes: Vec<Change>) -> Result<(), NotCommitted> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.submit(Road::Changes, changes.len(), Write::Changes(changes)).await
+    }
+
+    /// Deliveries that wait for the writer.
+    pub fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
+    async fn submit(&self, road: Road, items: usize, write: Write) -> Result<(), NotCommitted> {
+        let label = [road.as_str()];
+        let outcome = self.commit(write).await;
+        match outcome {
+            Ok(()) => {
+                metrics::INTAKE_DELIVERIES.with_label_values(&label).inc();
+                metrics::INTAKE_ITEMS.with_label_values(&label).inc_by(items as u64);
+            }
+            Err(_) => metrics::INTAKE_SHED.with_label_values(&label).inc_by(items as u64),
+        }
+        outcome
+    }
+
+    async fn commit(&self, write: Write) -> Result<(), NotCommitted> {
+        let started = Instant::now();
+        let (done, answer) = oneshot::channel();
+        self.queue.try_send(Pending { write, done }).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => NotCommitted::Full,
+            mpsc::error::TrySendError::Closed(_) => NotCommitted::Stopped,
+        })?;
+        match tokio::time::timeout(self.deadline, answer).await {
+            Ok(Ok(true)) => {
+                metrics::INTAKE_COMMIT_SECONDS.observe(started.elapsed().as_secs_f64());
+                Ok(())
+            }
+            Ok(Ok(false)) => Err(NotCommitted::Failed),
+            Ok(Err(_)) => Err(NotCommitted::Stopped),
+            Err(_) => Err(NotCommitted::Late),
+        }
+    }
+}
+
+async fn write_until_stopped(store: Store, mut queue: mpsc::Receiver<Pending>, stop: CancellationToken) {
+    let mut group = Vec::with_capacity(GROUP);
+    loop {
+        let taken = tokio::select! {
+            biased;
+            () = stop.cancelled(), if !queue.is_closed() => {
+                queue.close();
+                continue;
+            }
+            taken = queue.recv_many(&mut group, GROUP) => taken,
+        };
+        if taken == 0 {
+            return;
+        }
+        write_group(&store, &mut group).await;
+    }
+}
+
+/// Writes one group and tells everybody in it; leaves it empty.
+async fn write_group(store: &Store, group: &mut Vec<Pending>) {
+    // Who has given up was told 503 and will come again.
+    group.retain(|pending| !pending.done.is_closed());
+    let (mut rows, mut changed, mut told) =
+        (Vec::with_capacity(group.len()), Vec::new(), Vec::with_capacity(group.len()));
+    for Pending { write, done } in group.drain(..) {
+        match write {
+            Write::Inbox(row) => rows.push(row),
+            Write::Changes(changes) => changed.extend(changes),
+        }
+        told.push(done);
+    }
+    if told.is_empty() {
+        return;
+    }
+    let outcome = write(store, &rows, &changed).await;
+    if let Err(error) = &outcome {
+        tracing::error!(%error, deliveries = told.len(), "intake could not be made durable; senders were told 503");
+    }
+    for done in told {
+        // A receiver that is gone took its 503 already.
+        let _ = done.send(outcome.is_ok());
+    }
+}
+
+async fn write(store: &Store, rows: &[Prepared], changed: &[Change]) -> store::Result<()> {
+    let mut tx = store.write().await?;
+    if !rows.is_empty() {
+        inbox::append(&mut tx, rows).await?;
+    }
+    for change in changed {
+        changes::save(&mut tx, change).await?;
+    }
+    tx.commit().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AlertState, Labels};
+
+    fn event(name: &str) -> AlertEvent {
+        let labels = Labels::from([("alertname".to_owned(), name.to_owned())]);
+        AlertEvent {
+            source: "alertmanager".into(),
+            fingerprint: crate::model::fingerprint(&labels),
+            state: AlertState::Firing,
+            labels,
+            annotations: Labels::new(),
+            starts_at: crate::clock::now(),
+            ends_at: None,
+            expires_at: None,
+            generator_url: String::new(),
+        }
+    }
+
+    async fn store(dir: &tempfile::TempDir) -> Store {
+        Store::open("", dir.path()).await.expect("a store in a temporary directory")
+    }
+
+    async fn backlog(store: &Store) -> i64 {
+        let mut tx = store.read().await.expect("readable");
+        inbox::backlog(&mut tx).await.expect("counted").0
+    }
+
+    #[tokio::test]
+    async fn what_waits_shares_a_transaction_and_a_stop_writes_the_rest() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = store(&dir).await;
+        let stop = CancellationToken::new();
+        let (committer, writer) = Committer::start(store.clone(), 64, Duration::from_secs(5), stop.clone());
+        let posts = (0..20).map(|i| {
+            let committer = committer.clone();
+            async move { committer.alerts(Road::Alertmanager, vec![event(&format!("A{i}"))]).await }
+        });
+        for outcome in futures_util::future::join_all(posts).await {
+            assert_eq!(outcome, Ok(()));
+        }
+        assert_eq!(backlog(&store).await, 20);
+        stop.cancel();
+        writer.await.expect("the writer ends");
+        let late = committer.alerts(Road::Alertmanager, vec![event("late")]).await;
+        assert_eq!(late, Err(NotCommitted::Stopped));
+    }
+
+    #[tokio::test]
+    async fn a_slow_store_is_not_waited_for_and_a_full_queue_refuses() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = store(&dir).await;
+        let stop = CancellationToken::new();
+        let (committer, writer) =
+            Committer::start(store.clone(), 1, Duration::from_millis(200), stop.clone());
+        let busy = store.write().await.expect("the one writer");
+        let post = || committer.alerts(Road::Alertmanager, vec![event("A")]);
+        // The writer takes the first out of the queue and waits for the store with it; the second fills the queue.
+        let (first, rest) = tokio::join!(post(), async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::join!(post(), post())
+        });
+        assert_eq!(first, Err(NotCommitted::Late));
+        assert_eq!(rest, (Err(NotCommitted::Late), Err(NotCommitted::Full)));
+        drop(busy);
+        while committer.waiting() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(post().await, Ok(()));
+        stop.cancel();
+        writer.await.expect("the writer ends");
+        // The first may be there too: it was under way when its sender gave up. The second was dropped unwritten.
+        assert!((1..=2).contains(&backlog(&store).await));
+    }
+}
