@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::{
-    Deps, Outcome, by_relevance,
+    Deps, MODELS, Outcome, by_relevance,
     prompt::Brief,
     rules::Conclusion,
     texts::Texts,
@@ -158,8 +158,8 @@ async fn note_failure(tx: &mut Tx, asked: Diagnosis, texts: Texts) -> anyhow::Re
     let Some(mut d) = newest.filter(|d| d.id == asked.id) else {
         return Ok(());
     };
-    d.missing.retain(|m| m.source != "llm");
-    d.missing.push(Missing { source: "llm".into(), reason: texts.no_model(&reasons) });
+    d.missing.retain(|m| m.source != MODELS);
+    d.missing.push(Missing { source: MODELS.into(), reason: texts.no_model(&reasons) });
     d.attempts = asked.attempts;
     (d.tokens_in, d.tokens_out, d.cost_usd) = (asked.tokens_in, asked.tokens_out, asked.cost_usd);
     diagnoses::save(tx, &d).await?;

@@ -1,9 +1,9 @@
 //! The first diagnosis: evidence within its deadline, then the rules. Runs anew whenever signals join the incident.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use super::{
-    Deps, Outcome,
+    Deps, MODELS, Outcome,
     evidence::{self, About},
     rank::Scene,
     rules::{self, Case, Conclusion},
@@ -93,6 +93,11 @@ async fn note_refusals(tx: &mut Tx, incident_id: &str, refusals: &[Refusal]) -> 
     Ok(())
 }
 
+/// Which sources are missing; why may be said differently each time, and is no news.
+fn sources(missing: &[Missing]) -> BTreeSet<&str> {
+    missing.iter().map(|m| m.source.as_str()).filter(|s| *s != MODELS).collect()
+}
+
 /// True if it says something else than the last diagnosis by rules.
 async fn save(
     tx: &mut Tx,
@@ -104,7 +109,11 @@ async fn save(
     let about = decisions::About::incident(&incident.id);
     let Conclusion { summary, claims, suggestion } = conclusion;
     let earlier = diagnoses::of(tx, &incident.id).await?.into_iter().rfind(|d| d.tier == Tier::Rules);
-    if earlier.is_some_and(|d| d.summary == summary && d.claims == claims && d.suggestion == suggestion) {
+    let same = |d: &Diagnosis| {
+        (&d.summary, &d.claims, &d.suggestion) == (&summary, &claims, &suggestion)
+            && sources(&d.missing) == sources(&missing)
+    };
+    if earlier.as_ref().is_some_and(same) {
         decisions::add(
             tx,
             Stage::Diagnose,

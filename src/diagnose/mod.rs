@@ -25,6 +25,9 @@ pub use enhance::enhance;
 pub use first::first;
 pub use prompt::Prompts;
 
+/// What a diagnosis calls the language models when they are what is missing.
+const MODELS: &str = "llm";
+
 /// What the stage needs.
 #[derive(Clone)]
 pub struct Deps {

@@ -26,8 +26,8 @@ pub fn check(text: &str, sent: &Sent) -> Result<Conclusion, Rejection> {
     let reply: Reply =
         serde_json::from_str(text.trim()).map_err(|e| Rejection::Schema(bounded(&e.to_string(), 150)))?;
     let summary = bounded(&reply.summary, MAX_SUMMARY);
-    if summary.is_empty() {
-        return Err(Rejection::Schema("the summary is empty".into()));
+    if !is_prose(&summary) {
+        return Err(Rejection::Schema(format!("the summary is no sentence: {}", quoted(&summary))));
     }
     if reply.claims.is_empty() || reply.claims.len() > MAX_CLAIMS {
         return Err(Rejection::Schema(format!("{} claims instead of 1 to {MAX_CLAIMS}", reply.claims.len())));
@@ -44,8 +44,8 @@ pub fn check(text: &str, sent: &Sent) -> Result<Conclusion, Rejection> {
 
 fn claim(claim: Claim, sent: &Sent) -> Result<Claim, Rejection> {
     let text = bounded(&claim.text, MAX_CLAIM);
-    if text.is_empty() || claim.evidence.is_empty() {
-        return Err(Rejection::Schema("a claim without text or without evidence".into()));
+    if !is_prose(&text) || claim.evidence.is_empty() {
+        return Err(Rejection::Schema(format!("a claim is no sentence or cites nothing: {}", quoted(&text))));
     }
     if let Some(invented) = claim.evidence.iter().find(|id| !sent.evidence.contains(id)) {
         return Err(Rejection::InventedEvidence(quoted(invented)));
@@ -54,6 +54,15 @@ fn claim(claim: Claim, sent: &Sent) -> Result<Claim, Rejection> {
     let mut seen = std::collections::HashSet::new();
     evidence.retain(|id| seen.insert(id.clone()));
     Ok(Claim { text, evidence })
+}
+
+/// Three words or more, letters for the most part. A model that has lost its way keeps to the grammar and writes noise; people
+/// would read it in the place of what the rules found.
+fn is_prose(text: &str) -> bool {
+    let words = text.split_whitespace().filter(|w| w.chars().filter(|c| c.is_alphabetic()).count() >= 2);
+    let visible = text.chars().filter(|c| !c.is_whitespace()).count();
+    let letters = text.chars().filter(|c| c.is_alphabetic()).count();
+    words.count() >= 3 && letters * 2 > visible
 }
 
 #[cfg(test)]
@@ -78,7 +87,7 @@ mod tests {
         Sent { evidence: vec!["E1".into(), "E2".into()], offers: vec![offer] }
     }
     fn answer(evidence: &[&str], playbook: Value) -> String {
-        json!({"summary": "A deploy.", "claims": [{"text": "It came first.", "evidence": evidence}], "playbook": playbook}).to_string()
+        json!({"summary": "A deploy broke it.", "claims": [{"text": "It came first.", "evidence": evidence}], "playbook": playbook}).to_string()
     }
     fn rejected(text: &str) -> Rejection {
         check(text, &sent()).expect_err("rejected")
@@ -91,7 +100,7 @@ mod tests {
         let c = check(&text, &sent()).expect("good");
         assert_eq!(
             (c.summary.as_str(), c.claims[0].evidence.as_slice()),
-            ("A deploy.", ["E2".to_owned()].as_slice())
+            ("A deploy broke it.", ["E2".to_owned()].as_slice())
         );
         assert_eq!(c.suggestion.expect("chosen").params["count"], json!(2));
     }
@@ -112,11 +121,20 @@ mod tests {
 
     #[test]
     fn other_forms_are_refused() {
-        let no_claims = r#"{"summary":"s","claims":[],"playbook":null}"#;
+        let noise = r#"{"summary":"(й]Ё :: 7&","claims":[],"playbook":null}"#;
+        let no_claims = r#"{"summary":"It is the disk.","claims":[],"playbook":null}"#;
         let uncited = answer(&[], Value::Null);
-        for text in
-            ["", "Sure! Here is", "{", "[]", r#"{"summary":"s"}"#, no_claims, &uncited, "```json\n{}\n```"]
-        {
+        for text in [
+            "",
+            "Sure! Here is",
+            "{",
+            "[]",
+            r#"{"summary":"s"}"#,
+            noise,
+            no_claims,
+            &uncited,
+            "```json\n{}\n```",
+        ] {
             assert!(matches!(rejected(text), Rejection::Schema(_)), "{text}");
         }
     }

@@ -5,6 +5,7 @@ mod architecture;
 mod cli;
 mod correlate;
 mod intake;
+mod evidence;
 mod llm;
 mod peers;
 mod peers_smoke;

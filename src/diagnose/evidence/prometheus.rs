@@ -135,13 +135,17 @@ struct Series {
 }
 
 async fn range(query: &Query, about: &About, access: &Access) -> Result<Vec<Series>, String> {
-    let start = clock::before(about.incident.started_at, access.settings.diagnose.look_back);
-    let span = clock::between(start, about.now).as_secs();
+    let from = clock::before(about.incident.started_at, access.settings.diagnose.look_back);
+    let span = clock::between(from, about.now).as_secs().max(1);
+    let step = span.div_ceil(POINTS).max(5);
+    // The grid is laid from its end, which is the point that matters most, and is not cut to a second before now.
+    let end = about.now.as_second() + 1;
+    let start = end - (span.div_ceil(step) * step) as i64;
     let params = [
         ("query", query.expr.clone()),
-        ("start", start.as_second().to_string()),
-        ("end", about.now.as_second().to_string()),
-        ("step", (span / POINTS).max(5).to_string()),
+        ("start", start.to_string()),
+        ("end", end.to_string()),
+        ("step", step.to_string()),
     ];
     let mut reply = get(access, "/api/v1/query_range", &params).await?;
     serde_json::from_value(reply["data"]["result"].take())

@@ -1,7 +1,7 @@
 //! Language models that refuse, hang, garble, truncate and invent: the diagnosis loses nothing but words.
 
 mod fake;
-mod scene;
+pub mod scene;
 
 use std::time::{Duration, Instant};
 
@@ -137,6 +137,10 @@ async fn every_fault_is_told_and_the_rules_diagnosis_stands() {
         (openai_says("I think the disk is full.", "stop"), "the answer does not have the agreed form"),
         (openai_says(half, "stop"), "the answer does not have the agreed form"),
         (change("/claims", json!([])), "the answer does not have the agreed form: 0 claims"),
+        (
+            change("/summary", json!("]Ё {}%")),
+            "the answer does not have the agreed form: the summary is no sentence",
+        ),
         (change("/claims/0/evidence", json!(["E99"])), "the answer cites \"E99\", which was not sent"),
         (
             change("/playbook/id", json!("rm-rf")),
@@ -316,12 +320,10 @@ async fn a_real_model_that_talks_nonsense_does_no_harm() {
     assert!(!d.claims.is_empty() && d.claims.iter().flat_map(|c| &c.evidence).all(|id| known.contains(id)));
     assert_eq!(d.suggestion.as_ref().expect("one stays").playbook, "restart");
     let outcome = &d.attempts[0].outcome;
-    match d.tier {
-        Tier::Local => assert_eq!(outcome, "answered"),
-        _ => assert_eq!(
-            (d.summary, outcome.as_str()),
-            (rules.summary, "the answer was cut off at the token limit")
-        ),
+    if d.tier == Tier::Rules {
+        let no_use = ["the answer was cut off", "the answer does not have the agreed form"];
+        assert!(no_use.iter().any(|start| outcome.starts_with(start)), "{outcome}");
+        assert_eq!((d.summary, d.claims), (rules.summary, rules.claims));
     }
 }
 
