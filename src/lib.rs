@@ -27,6 +27,7 @@ pub mod redact;
 pub mod retry;
 pub mod selfwatch;
 pub mod slack_api;
+pub mod steps;
 pub mod store;
 pub mod telemetry;
 pub mod worker;
