@@ -4,6 +4,7 @@
 //! (`correlate`), an incident is diagnosed (`diagnose`, `llm`), a playbook is proposed (`decide`, `playbook`), carried out
 //! (`act`), checked (`verify`) and told of (`notify`). `pipeline` knows the order; nothing else does.
 
+pub mod act;
 pub mod alarm;
 pub mod bot_api;
 pub mod breaker;
@@ -12,6 +13,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod correlate;
+pub mod decide;
 pub mod detect;
 pub mod diagnose;
 pub mod http;
@@ -30,4 +32,8 @@ pub mod slack_api;
 pub mod steps;
 pub mod store;
 pub mod telemetry;
+pub mod steer;
+pub mod steps;
+pub mod store;
+pub mod verify;
 pub mod worker;

@@ -118,6 +118,14 @@ metrics! {
     NOTIFY_REFUSED: IntCounterVec["channel"] = "aiops_notify_refused_total";
     /// Buttons and commands from chats, by channel and by what came of it.
     CHAT_EVENTS: IntCounterVec["channel", "outcome"] = "aiops_chat_events_total";
+    /// Questions to humans that were closed, by how.
+    APPROVALS: IntCounterVec["state"] = "aiops_approvals_total";
+    /// Runs that entered a state, by state.
+    RUNS: IntCounterVec["state"] = "aiops_runs_total";
+    /// Tries of steps, by kind and how they ended.
+    STEPS: IntCounterVec["kind", "ended"] = "aiops_steps_total";
+    /// Questions that verification asked, by how they were answered.
+    PROBES: IntCounterVec["ended"] = "aiops_probes_total";
     /// Rows deleted by retention.
     RETENTION_DELETED: IntCounter[] = "aiops_retention_deleted_total";
 }

@@ -25,7 +25,7 @@ pub use change::Change;
 pub use decision::{Decision, Stage};
 pub use diagnosis::{Attempt, Claim, Diagnosis, Missing, Suggestion, Tier};
 pub use evidence::{Evidence, EvidenceKind};
-pub use incident::{Incident, IncidentState, TimelineEntry, TimelineKind};
+pub use incident::{Incident, IncidentState, TimelineEntry, TimelineKind, short_id};
 pub use job::{Job, JobKind, NewJob};
 pub use message::{Message, MessageState};
 pub use offer::{Offer, OfferedParam};
@@ -59,7 +59,7 @@ macro_rules! words {
         }
         impl std::str::FromStr for $name {
             type Err = String;
-            fn from_str(s: &str) -> Result<Self, String> {
+            fn from_str(s: &str) -> std::result::Result<Self, String> {
                 match s {
                     $($word => Ok($name::$variant),)+
                     _ => Err(format!("{s:?} is none of {}", [$($word),+].join(", "))),

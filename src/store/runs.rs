@@ -188,3 +188,14 @@ pub async fn recent(tx: &mut Tx, playbook: &str, since: Timestamp) -> Result<Vec
     .fetch_all(c))?;
     Ok(rows.into_iter().map(|(target, at)| (target, row::time(at))).collect())
 }
+
+/// The run that holds a target: one that is not over.
+pub async fn active_on(tx: &mut Tx, target: &str) -> Result<Option<String>> {
+    Ok(sql!(tx, |c| {
+        sqlx::query_scalar(
+        "SELECT id FROM runs WHERE target = $1 AND state IN ('running', 'needs_human', 'verifying', 'rolling_back')"
+    )
+    .bind(target)
+    .fetch_optional(c)
+    })?)
+}

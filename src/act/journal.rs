@@ -1,0 +1,182 @@
+//! The transactions around a run: each one holds the job first, so that an owner who lost it writes nothing.
+
+use anyhow::Result;
+
+use super::{Deps, Outcome, phase_word};
+use crate::{
+    metrics,
+    model::{Action, Job, Phase, PlanStep, Run, RunState, Stage, StepRecord, StepState, TimelineKind},
+    steer, steps,
+    store::{
+        Tx,
+        decisions::{self, About},
+        incidents, jobs, runs, timeline,
+    },
+    worker::LEASE,
+};
+
+/// What became of writing an intent.
+pub(super) enum Intent {
+    Written,
+    /// The kill switch is on; nothing was written.
+    Stopped(String),
+    /// The run is not in the state any more that this step belongs to.
+    Changed,
+}
+
+async fn begin(deps: &Deps, job: &Job) -> Result<Tx> {
+    let mut tx = deps.store.write().await?;
+    jobs::hold(&mut tx, job, LEASE).await?;
+    Ok(tx)
+}
+
+/// Puts on disk that a step is about to be done. Kill switch, fence and state are asked in the same transaction.
+pub(super) async fn intend(deps: &Deps, job: &Job, run: &Run, record: &StepRecord) -> Result<Intent> {
+    let mut tx = begin(deps, job).await?;
+    if let Some(why) = steer::is_stopped(&mut tx).await? {
+        return Ok(Intent::Stopped(why));
+    }
+    if runs::get(&mut tx, &run.id).await?.is_none_or(|now| now.state != run.state) {
+        return Ok(Intent::Changed);
+    }
+    runs::journal(&mut tx, &run.id, record).await?;
+    let tries = if record.attempt > 1 { format!(" (try {})", record.attempt) } else { String::new() };
+    let text = format!("{}{}{tries}: {}", phase_word(record.phase), record.step_id, describe(run, record));
+    story(&mut tx, run, TimelineKind::StepStarted, &text).await?;
+    tx.commit().await?;
+    Ok(Intent::Written)
+}
+
+fn describe(run: &Run, record: &StepRecord) -> String {
+    step_of(run, record).map_or_else(String::new, |s| crate::redact::mask(&steps::describe(&s.action)))
+}
+
+fn step_of<'a>(run: &'a Run, record: &StepRecord) -> Option<&'a PlanStep> {
+    let list = match record.phase {
+        Phase::Main => &run.plan.steps,
+        Phase::Rollback => &run.plan.rollback,
+    };
+    list.get(usize::try_from(record.position).ok()?)
+}
+
+/// Puts on disk what came of a step.
+pub(super) async fn result(deps: &Deps, job: &Job, run: &Run, record: &StepRecord) -> Result<()> {
+    let mut tx = begin(deps, job).await?;
+    write_result(&mut tx, run, record).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+async fn write_result(tx: &mut Tx, run: &Run, record: &StepRecord) -> Result<()> {
+    runs::journal(tx, &run.id, record).await?;
+    let said = record.output.lines().next_back().unwrap_or_default();
+    let separator = if said.is_empty() { "" } else { ": " };
+    let text = format!(
+        "{}{} {}{separator}{}",
+        phase_word(record.phase),
+        record.step_id,
+        record.state,
+        crate::redact::cut(said, 300)
+    );
+    story(tx, run, TimelineKind::StepFinished, &text).await?;
+    if record.state == StepState::Succeeded && tells_people(run, record) {
+        touch(tx, run).await?;
+    }
+    Ok(())
+}
+
+fn tells_people(run: &Run, record: &StepRecord) -> bool {
+    step_of(run, record).is_some_and(|s| matches!(s.action, Action::Notify { .. }))
+}
+
+/// Leaves the run to a human. Not committed: the caller ends the job with it.
+pub(super) async fn ask(
+    deps: &Deps,
+    job: &Job,
+    run: &Run,
+    record: Option<StepRecord>,
+    clause: &str,
+    why: &str,
+) -> Result<Tx> {
+    let mut tx = begin(deps, job).await?;
+    if let Some(record) = record {
+        write_result(&mut tx, run, &record).await?;
+    }
+    enter(&mut tx, run, RunState::NeedsHuman, why).await?;
+    decide(&mut tx, run, "asked", clause, why).await?;
+    story(&mut tx, run, TimelineKind::NeedsHuman, why).await?;
+    touch(&mut tx, run).await?;
+    Ok(tx)
+}
+
+/// Goes over to the rollback steps.
+pub(super) async fn roll_back(deps: &Deps, job: &Job, run: &Run, why: &str) -> Result<()> {
+    let mut tx = begin(deps, job).await?;
+    enter(&mut tx, run, RunState::RollingBack, why).await?;
+    let (clause, text) = match run.plan.rollback.len() {
+        0 => ("no rollback steps", format!("{why}; there is nothing to undo it with")),
+        n => ("rollback", format!("{why}; undoing it in {n} steps")),
+    };
+    decide(&mut tx, run, "roll back", clause, &text).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Hands the run over to verification.
+pub(super) async fn verify(deps: &Deps, job: &Job, run: &Run) -> Result<(Tx, Outcome)> {
+    let mut tx = begin(deps, job).await?;
+    if run.state != RunState::Verifying {
+        enter(&mut tx, run, RunState::Verifying, "every step succeeded").await?;
+        touch(&mut tx, run).await?;
+    }
+    Ok((tx, Outcome::Verify))
+}
+
+/// Ends the run; if it did not help, people are called.
+pub(super) async fn finish(
+    deps: &Deps,
+    job: &Job,
+    run: &Run,
+    state: RunState,
+    why: &str,
+) -> Result<(Tx, Outcome)> {
+    let mut tx = begin(deps, job).await?;
+    enter(&mut tx, run, state, why).await?;
+    decide(&mut tx, run, state.as_str(), "run", why).await?;
+    if state == RunState::RolledBack {
+        story(&mut tx, run, TimelineKind::RolledBack, &format!("Undone: {}", run.plan.title)).await?;
+    }
+    story(&mut tx, run, TimelineKind::RunFinished, &format!("{}: {state}: {why}", run.plan.title)).await?;
+    if state != RunState::Succeeded {
+        let then = if run.plan.on_failure.is_empty() { "Somebody has to look" } else { &run.plan.on_failure };
+        story(&mut tx, run, TimelineKind::NeedsHuman, then).await?;
+    }
+    touch(&mut tx, run).await?;
+    Ok((tx, Outcome::Over(state)))
+}
+
+async fn enter(tx: &mut Tx, run: &Run, state: RunState, why: &str) -> Result<()> {
+    runs::set_state(tx, &run.id, state, why).await?;
+    metrics::RUNS.with_label_values(&[state.as_str()]).inc();
+    tracing::info!(run.id = %run.id, incident.id = run.incident_id.as_deref(), state = %state, why, "run enters a state");
+    Ok(())
+}
+
+async fn decide(tx: &mut Tx, run: &Run, outcome: &str, clause: &str, why: &str) -> Result<()> {
+    let about = About { fingerprint: None, incident_id: run.incident_id.as_deref() };
+    Ok(decisions::add(tx, Stage::Act, about, outcome, clause, why).await?)
+}
+
+async fn story(tx: &mut Tx, run: &Run, kind: TimelineKind, text: &str) -> Result<()> {
+    if let Some(id) = &run.incident_id {
+        timeline::add(tx, id, kind, text, None).await?;
+    }
+    Ok(())
+}
+
+async fn touch(tx: &mut Tx, run: &Run) -> Result<()> {
+    if let Some(id) = &run.incident_id {
+        incidents::touch(tx, id).await?;
+    }
+    Ok(())
+}
