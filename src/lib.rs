@@ -31,8 +31,6 @@ pub mod selfwatch;
 pub mod slack_api;
 pub mod steer;
 pub mod steps;
-pub mod steps;
-pub mod store;
 pub mod store;
 pub mod telemetry;
 pub mod verify;

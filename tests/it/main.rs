@@ -10,6 +10,7 @@ mod llm;
 mod peers;
 mod peers_smoke;
 mod server;
+mod playbooks;
 mod store;
 mod stores;
 mod telemetry;
