@@ -6,6 +6,7 @@
 
 pub mod act;
 pub mod alarm;
+pub mod app;
 pub mod bot_api;
 pub mod breaker;
 pub mod bus;
@@ -24,6 +25,7 @@ pub mod llm;
 pub mod metrics;
 pub mod model;
 pub mod notify;
+pub mod pipeline;
 pub mod playbook;
 pub mod redact;
 pub mod retry;

@@ -33,6 +33,21 @@ pub struct AnomalyEvent {
     pub ended_at: Option<Timestamp>,
 }
 
+impl From<Anomaly> for AnomalyEvent {
+    fn from(a: Anomaly) -> Self {
+        Self {
+            kind: a.kind,
+            key: a.key,
+            service: a.service,
+            severity: a.severity,
+            title: a.title,
+            detail: a.detail,
+            started_at: a.started_at,
+            ended_at: a.ended_at,
+        }
+    }
+}
+
 /// A stored anomaly, with the incident that it belongs to, if any.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Anomaly {

@@ -107,3 +107,11 @@ pub async fn attach(tx: &mut Tx, id: &str, incident_id: &str) -> Result<()> {
         .bind(incident_id))?;
     Ok(())
 }
+
+/// Those that are not over, for the detectors that go on watching them after a restart.
+pub async fn open(tx: &mut Tx) -> Result<Vec<Anomaly>> {
+    let query =
+        format!("SELECT {COLUMNS} FROM anomalies WHERE ended_at IS NULL ORDER BY started_at DESC LIMIT 5000");
+    let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).fetch_all(c))?;
+    rows.into_iter().map(Row::model).collect()
+}

@@ -30,3 +30,11 @@ pub async fn release(tx: &mut Tx, name: &str, owner: &str) -> Result<()> {
         .bind(owner))?;
     Ok(())
 }
+
+/// Ends every lease of jobs, messages and names: for the start of the only process that can have held any.
+pub async fn end_all(tx: &mut Tx) -> Result<()> {
+    super::exec!(tx, |c| sqlx::query("UPDATE jobs SET lease_until = 0, fence = fence + 1"))?;
+    super::exec!(tx, |c| sqlx::query("UPDATE messages SET lease_until = 0, fence = fence + 1"))?;
+    super::exec!(tx, |c| sqlx::query("UPDATE leases SET until = 0"))?;
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! Wires the parts together: opens the store, starts everything in order, and stops it in reverse order.
+
+mod lock;
+mod parts;
+mod schedule;
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    act,
+    breaker::Breakers,
+    bus::Bus,
+    clock,
+    config::{Live, Settings},
+    correlate, decide,
+    detect::{self, Detectors},
+    diagnose::{self, Prompts, evidence::Access},
+    http, http_client, ids,
+    intake::{
+        commit::{Committer, NotCommitted},
+        expire, reconcile, watches,
+    },
+    llm::Chain,
+    model::{Anomaly, AnomalyEvent},
+    notify,
+    pipeline::Pipeline,
+    playbook::Registry,
+    selfwatch,
+    steps::Tools,
+    store::{Store, anomalies, leases},
+    verify,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A running service.
+pub struct App {
+    settings: Arc<Settings>,
+    server: http::Server,
+    parts: parts::Parts,
+    store: Store,
+    registry: Arc<Registry>,
+    correlate: Arc<Live<crate::config::Correlate>>,
+    _lock: Option<lock::DirLock>,
+}
+
+impl App {
+    /// Starts everything. When it returns, the service takes requests.
+    pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        clock::mark_start();
+        http_client::install_tls();
+        let settings = Arc::new(settings);
+        lock::make_data_dir(&settings.data_dir)?;
+        let embedded = settings.store.url.is_empty();
+        let lock = embedded.then(|| lock::DirLock::take(&settings.data_dir)).transpose()?;
+        let store = Store::open(settings.store.url.expose(), &settings.data_dir).await?;
+        if embedded {
+            // The lock says that nobody else is alive: what a killed predecessor had claimed is ours at once.
+            let mut tx = store.write().await?;
+            leases::end_all(&mut tx).await?;
+            tx.commit().await?;
+        }
+        http::ensure_admin_token(&store, &settings.data_dir).await?;
+        let mut tx = store.read().await?;
+        let left_open = anomalies::open(&mut tx).await?;
+        drop(tx);
+        Build::new(settings, store).finish(lock, left_open)
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Takes over what may change while it runs: playbooks and their policy, correlation, source credentials and host names.
+    /// Returns what the playbooks' lint has to say.
+    pub fn reload(&self, settings: &Settings) -> Vec<crate::playbook::Finding> {
+        self.correlate.set(settings.correlate.clone());
+        self.server.reload(settings);
+        self.registry.reload(settings)
+    }
+
+    /// The settings that it was started with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Takes nothing new, lets what is under way end, and closes the store.
+    pub async fn shutdown(self) {
+        self.server.stop().await;
+        self.parts.stop().await;
+        self.store.close().await;
+    }
+}
+
+/// What is put together before anything runs.
+struct Build {
+    settings: Arc<Settings>,
+    store: Store,
+    parts: parts::Parts,
+    http: reqwest::Client,
+    breakers: Breakers,
+    registry: Arc<Registry>,
+    correlate: Arc<Live<crate::config::Correlate>>,
+    bus: Bus,
+}
+
+impl Build {
+    fn new(settings: Arc<Settings>, store: Store) -> Self {
+        Self {
+            parts: parts::Parts::default(),
+            http: http_client::new(),
+            breakers: Breakers::new(&settings.breaker),
+            registry: Arc::new(Registry::open(&settings)),
+            correlate: Arc::new(Live::new(settings.correlate.clone())),
+            bus: Bus::new(&settings.detect.bus),
+            settings,
+            store,
+        }
+    }
+
+    /// Starts the parts from the store outwards: whoever hands something on finds its taker running.
+    fn finish(mut self, lock: Option<lock::DirLock>, left_open: Vec<Anomaly>) -> anyhow::Result<App> {
+        let committer = self.committer();
+        let detectors = self.detectors(&committer, left_open);
+        let outbox = Arc::new(notify::Deps::new(self.store.clone(), &self.settings)?);
+        let pipeline = self.pipeline(detectors)?;
+        let owner = ids::new();
+
+        let store = self.store.clone();
+        self.parts.start("selfwatch", |stop| selfwatch::run(store, stop));
+        let deps = outbox.clone();
+        self.parts.start("notify", |stop| notify::run(deps, stop));
+        let stages = pipeline.clone();
+        self.parts.start("pipeline", |stop| stages.run(owner.clone(), stop));
+        self.schedules(&committer, &owner);
+        let server = self.server(committer)?;
+        Ok(App {
+            settings: self.settings,
+            server,
+            parts: self.parts,
+            store: self.store,
+            registry: self.registry,
+            correlate: self.correlate,
+            _lock: lock,
+        })
+    }
+
+    fn committer(&mut self) -> Committer {
+        let set = &self.settings.intake;
+        let stop = CancellationToken::new();
+        let (committer, writer) =
+            Committer::start(self.store.clone(), set.queue, set.commit_timeout, stop.clone());
+        self.parts.start("commit", |asked| async move {
+            tokio::select! {
+                () = asked.cancelled() => stop.cancel(),
+                () = stop.cancelled() => {}
+            }
+            let _ = writer.await;
+        });
+        committer
+    }
+
+    /// The detectors, and the road that takes what they find into the store.
+    fn detectors(&mut self, committer: &Committer, left_open: Vec<Anomaly>) -> Detectors {
+        let (signals, found) = mpsc::channel(1024);
+        let left_open = left_open.into_iter().map(AnomalyEvent::from).collect();
+        let (bus, settings) = (self.bus.clone(), self.settings.detect.clone());
+        let deps = detect::Deps { bus, settings, signals, left_open };
+        let detectors = Detectors::new(deps);
+        let committer = committer.clone();
+        self.parts.start("signals", |stop| keep_signals(found, committer, stop));
+        let running = detectors.clone();
+        self.parts.start("detect", |stop| async move {
+            if let Err(e) = running.run(stop).await {
+                tracing::error!(error = %format!("{e:#}"), "detection has ended");
+            }
+        });
+        detectors
+    }
+
+    fn pipeline(&self, detectors: Detectors) -> anyhow::Result<Arc<Pipeline>> {
+        let (settings, store) = (&self.settings, &self.store);
+        let prompts =
+            Prompts::load(&settings.diagnose.prompts).map_err(|wrong| anyhow::anyhow!(wrong.join("\n")))?;
+        let access = Access {
+            store: store.clone(),
+            settings: settings.clone(),
+            http: self.http.clone(),
+            breakers: self.breakers.clone(),
+            telemetry: Arc::new(detectors),
+        };
+        let diagnose = diagnose::Deps {
+            access,
+            chain: Arc::new(Chain::new(&settings.llm, &self.http, store.clone(), self.breakers.clone())),
+            prompts: Arc::new(prompts),
+            playbooks: self.registry.clone(),
+        };
+        let tools = Arc::new(Tools {
+            registry: self.registry.clone(),
+            http: self.http.clone(),
+            prometheus: settings.prometheus.clone(),
+            data_dir: settings.data_dir.clone(),
+        });
+        Ok(Arc::new(Pipeline {
+            store: store.clone(),
+            correlate: correlate::Deps {
+                store: store.clone(),
+                settings: self.correlate.clone(),
+                channels: notify::channel_names(settings).into(),
+            },
+            diagnose,
+            decide: decide::Deps { store: store.clone(), registry: self.registry.clone() },
+            act: act::Deps { store: store.clone(), tools: tools.clone() },
+            verify: verify::Deps { store: store.clone(), tools },
+        }))
+    }
+
+    /// What is done by the clock: repairs from Alertmanager, alerts that nobody repeats, watches, retention.
+    fn schedules(&mut self, committer: &Committer, owner: &str) {
+        let settings = self.settings.clone();
+        let (store, http) = (self.store.clone(), self.http.clone());
+        let deps = reconcile::Deps {
+            store: store.clone(),
+            committer: committer.clone(),
+            http: http.clone(),
+            settings: Arc::new(settings.alertmanager.clone()),
+            owner: owner.to_owned(),
+        };
+        if !settings.alertmanager.urls.is_empty() {
+            self.parts.start("reconcile", |stop| reconcile::run(deps, stop));
+        }
+        let deps = expire::Deps {
+            store: store.clone(),
+            committer: committer.clone(),
+            listening_since: clock::now(),
+        };
+        self.parts.start("expire", |stop| expire::run(deps, settings.intake.expire_every, stop));
+        if !settings.detect.watches.is_empty() {
+            let deps = watches::Deps {
+                http,
+                prometheus: settings.prometheus.clone(),
+                breakers: self.breakers.clone(),
+                bus: self.bus.clone(),
+            };
+            self.parts.start("watches", |stop| watches::run(deps, settings.detect.watches.clone(), stop));
+        }
+        let ages = Arc::new(settings.store.retention.clone());
+        self.parts.start("retention", |stop| {
+            schedule::every("retention", HOUR, stop, move || schedule::forget(store.clone(), ages.clone()))
+        });
+    }
+
+    fn server(&self, committer: Committer) -> anyhow::Result<http::Server> {
+        let ended = self.parts.ended();
+        let breakers = self.breakers.clone();
+        let reports: BTreeMap<&'static str, http::Report> =
+            BTreeMap::from([("breakers", Arc::new(move || json!(breakers.status())) as http::Report)]);
+        http::serve(http::HttpDeps {
+            store: self.store.clone(),
+            committer,
+            bus: self.bus.clone(),
+            settings: self.settings.clone(),
+            reports,
+            ready: Arc::new(move || match ended.get() {
+                None => Ok(()),
+                Some(part) => Err(format!("the part {part} has ended; restart the service")),
+            }),
+            stop: CancellationToken::new(),
+        })
+    }
+}
+
+/// Makes every onset and end of an anomaly durable; tries until it is.
+async fn keep_signals(
+    mut found: mpsc::Receiver<AnomalyEvent>,
+    committer: Committer,
+    stop: CancellationToken,
+) {
+    loop {
+        let event = tokio::select! {
+            event = found.recv() => event,
+            () = stop.cancelled() => found.try_recv().ok(),
+        };
+        let Some(event) = event else { return };
+        while let Err(e) = committer.anomaly(event.clone()).await {
+            if e == NotCommitted::Stopped {
+                return;
+            }
+            tracing::warn!(error = %e, key = event.key, "an anomaly could not be stored; trying again");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}

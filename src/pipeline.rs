@@ -1,0 +1,154 @@
+//! The one way that data flows: inbox → correlate → diagnose → decide → act → verify, and back. The only file that knows the
+//! order of the stages.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    act, clock, correlate, decide, diagnose,
+    model::{Job, JobKind, NewJob},
+    store::{Result, Store, jobs},
+    verify,
+    worker::{Done, Worker},
+};
+
+/// Deliveries that are correlated in one transaction.
+const BATCH: i64 = 500;
+/// Other replicas commit too, and ring no bell here.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Jobs done at a time by one process; most of them wait for somebody else.
+const PARALLEL: usize = 32;
+
+/// Every stage's dependencies.
+pub struct Pipeline {
+    pub store: Store,
+    pub correlate: correlate::Deps,
+    pub diagnose: diagnose::Deps,
+    pub decide: decide::Deps,
+    pub act: act::Deps,
+    pub verify: verify::Deps,
+}
+
+impl Pipeline {
+    /// Runs both halves until cancelled: the inbox in its order, and the jobs that follow from it side by side.
+    pub async fn run(self: Arc<Self>, owner: String, cancel: CancellationToken) {
+        let worker = Worker::new(self.store.clone(), owner, PARALLEL);
+        let stages = self.clone();
+        let work = move |job: Arc<Job>, cancel: CancellationToken| {
+            let stages = stages.clone();
+            async move { stages.work(&job, cancel).await }
+        };
+        tokio::join!(self.correlate_until(&cancel), worker.run(cancel.clone(), work));
+    }
+
+    async fn correlate_until(&self, cancel: &CancellationToken) {
+        while !cancel.is_cancelled() {
+            let wait = match self.correlate_once().await {
+                Ok(0) => LOOK_AGAIN,
+                Ok(_) => continue,
+                Err(e) => {
+                    tracing::error!(error = %e, "correlation failed; the inbox keeps what it has, trying again in a second");
+                    Duration::from_secs(1)
+                }
+            };
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = self.store.bells.inbox.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Correlates one batch; how many deliveries it took.
+    pub async fn correlate_once(&self) -> Result<usize> {
+        let Some((mut tx, out)) = correlate::drain(&self.correlate, BATCH).await? else { return Ok(0) };
+        for incident in &out.diagnose {
+            jobs::enqueue(&mut tx, &now(JobKind::Diagnose, incident)).await?;
+        }
+        for (incident, at) in &out.settle {
+            jobs::enqueue(&mut tx, &at_time(JobKind::Settle, incident, *at)).await?;
+        }
+        tx.commit().await?;
+        Ok(out.taken)
+    }
+
+    /// Does one job: its stage's result, and what comes next.
+    async fn work(&self, job: &Job, cancel: CancellationToken) -> anyhow::Result<Done> {
+        let subject = job.subject.as_str();
+        match job.kind {
+            JobKind::Diagnose => {
+                let (tx, outcome) =
+                    diagnose::first(&self.diagnose, subject).await.context("the first diagnosis")?;
+                Ok((tx, after_first(subject, &outcome)))
+            }
+            JobKind::Enhance => {
+                let (tx, outcome) =
+                    diagnose::enhance(&self.diagnose, subject).await.context("asking the models")?;
+                let next = match outcome {
+                    diagnose::Outcome::Diagnosed { .. } => vec![now(JobKind::Decide, subject)],
+                    _ => Vec::new(),
+                };
+                Ok((tx, next))
+            }
+            JobKind::Decide => {
+                let (tx, outcome) = decide::decide(&self.decide, subject).await.context("deciding")?;
+                let again = match outcome {
+                    decide::Outcome::Nothing { again_at: Some(at) } => {
+                        vec![at_time(JobKind::Decide, subject, at)]
+                    }
+                    _ => Vec::new(),
+                };
+                Ok((tx, again))
+            }
+            JobKind::Run => {
+                let (tx, outcome) =
+                    act::run(&self.act, job, subject, &cancel).await.context("carrying out a run")?;
+                let next = match outcome {
+                    act::Outcome::Verify => vec![now(JobKind::Verify, subject)],
+                    act::Outcome::Over(_) | act::Outcome::Waiting => Vec::new(),
+                };
+                Ok((tx, next))
+            }
+            JobKind::Verify => {
+                let (tx, outcome) =
+                    verify::verify(&self.verify, job, subject, &cancel).await.context("verifying a run")?;
+                let next = match outcome {
+                    verify::Outcome::Failed => vec![now(JobKind::Run, subject)],
+                    verify::Outcome::Helped | verify::Outcome::Waiting | verify::Outcome::Over => Vec::new(),
+                };
+                Ok((tx, next))
+            }
+            JobKind::ExpireApproval => {
+                let (tx, again) =
+                    decide::expire(&self.decide, subject).await.context("expiring an approval")?;
+                Ok((tx, again.map(|at| at_time(JobKind::ExpireApproval, subject, at)).into_iter().collect()))
+            }
+            JobKind::Settle => {
+                let (tx, again) = correlate::settle(&self.correlate, subject).await?;
+                Ok((tx, again.map(|at| at_time(JobKind::Settle, subject, at)).into_iter().collect()))
+            }
+        }
+    }
+}
+
+/// A new diagnosis is decided upon, and improved on where a model can be asked.
+fn after_first(incident: &str, outcome: &diagnose::Outcome) -> Vec<NewJob> {
+    match outcome {
+        diagnose::Outcome::Diagnosed { enhance: true } => {
+            vec![now(JobKind::Decide, incident), now(JobKind::Enhance, incident)]
+        }
+        diagnose::Outcome::Diagnosed { enhance: false } => vec![now(JobKind::Decide, incident)],
+        diagnose::Outcome::Unchanged | diagnose::Outcome::Skipped(_) => Vec::new(),
+    }
+}
+
+fn now(kind: JobKind, subject: &str) -> NewJob {
+    at_time(kind, subject, clock::now())
+}
+
+fn at_time(kind: JobKind, subject: &str, run_at: Timestamp) -> NewJob {
+    NewJob { kind, subject: subject.to_owned(), run_at }
+}
