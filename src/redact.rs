@@ -63,6 +63,7 @@ pub fn mask_json(value: &mut serde_json::Value) {
             for (key, v) in map.iter_mut() {
                 match v {
                     Value::String(s) if names_secret(key) && !s.is_empty() => *s = MASK.into(),
+                    Value::Number(_) if names_secret(key) => *v = MASK.into(),
                     v => mask_json(v),
                 }
             }
@@ -274,9 +275,13 @@ mod tests {
 
     #[test]
     fn json_values_of_secret_keys_are_masked_whatever_they_hold() {
-        let mut v = serde_json::json!({"token": "x", "n": 1, "in": ["password=a"], "title": "fine"});
+        let mut v =
+            serde_json::json!({"token": "x", "pwd": 1234, "n": 1, "in": ["password=a"], "title": "fine"});
         mask_json(&mut v);
-        assert_eq!(v, serde_json::json!({"token": "***", "n": 1, "in": ["password=***"], "title": "fine"}));
+        assert_eq!(
+            v,
+            serde_json::json!({"token": "***", "pwd": "***", "n": 1, "in": ["password=***"], "title": "fine"})
+        );
     }
 
     #[test]

@@ -45,13 +45,13 @@ pub struct Scene {
 
 /// Settings with short times and no language model.
 pub fn settings() -> Settings {
-    let mut s = Settings::default();
-    s.breaker = Breaker {
+    let breaker = Breaker {
         failures: 2,
         open: Duration::from_millis(150),
         open_max: Duration::from_millis(150),
         ..Breaker::default()
     };
+    let mut s = Settings { breaker, ..Settings::default() };
     s.llm.openai.limits.timeout = Duration::from_millis(400);
     s.llm.ollama.limits.timeout = Duration::from_millis(400);
     s
