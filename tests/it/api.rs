@@ -242,7 +242,7 @@ async fn tokens_are_made_shown_once_used_and_revoked() {
     let running = Running::start().await;
     let made = running.call("POST", "/api/v1/tokens", r#"{"name":"ci","role":"viewer"}"#).await;
     assert_eq!(made.status, 201, "{made:?}");
-    let secret = made.json()["secret"].as_str().expect("a secret").to_owned();
+    let secret = made.json()["token"].as_str().expect("a secret").to_owned();
     running
         .call("POST", "/api/v1/tokens", r#"{"name":"ci","role":"viewer"}"#)
         .await
@@ -329,13 +329,13 @@ async fn one_incident_is_shown_whole_and_explained() {
             assert!(shown[part].is_array(), "{part}");
         }
         let why = running.call("GET", &format!("/api/v1/explain/{id}"), "").await.json();
-        assert_eq!(why["decisions"][0]["clause"], "correlate.window");
+        assert_eq!(why["items"][0]["clause"], "correlate.window");
     }
     let alert = running.call("GET", "/api/v1/alerts", "").await.json()["items"][0].clone();
     let fingerprint = alert["fingerprint"].as_str().expect("a fingerprint");
     let why = running.call("GET", &format!("/api/v1/explain/{fingerprint}"), "").await.json();
     assert_eq!(why["incident"]["id"], incident.id.as_str());
-    assert_eq!(why["decisions"][0]["why"], "nothing to join");
+    assert_eq!(why["items"][0]["why"], "nothing to join");
     running.call("GET", "/api/v1/incidents/ffffffff", "").await.is_problem(404, "ffffffff");
     running.call("GET", "/api/v1/explain/ffffffffffffffff", "").await.is_problem(404, "ever seen");
     running.stop().await;
@@ -346,7 +346,7 @@ async fn status_probes_and_metrics_tell_how_it_is() {
     let running = Running::start().await;
     let status = running.call("GET", "/api/v1/status", "").await.json();
     assert_eq!((&status["store"], &status["ready"]), (&"sqlite".into(), &true.into()));
-    assert_eq!(status["parts"]["channels"]["stdout"], "up");
+    assert_eq!(status["channels"]["stdout"], "up");
     assert_eq!(status["automation_stopped"], serde_json::Value::Null);
     let body = r#"{"reason":"a drill"}"#;
     assert_eq!(running.call("POST", "/api/v1/automation/stop", body).await.status, 200);

@@ -10,6 +10,7 @@ mod llm;
 mod peers;
 mod peers_smoke;
 mod playbooks;
+mod repair;
 mod server;
 mod store;
 mod stores;

@@ -14,12 +14,11 @@ use crate::{
     store::{audit, flags},
 };
 
-/// Why it is stopped.
+/// Why it is stopped, or started.
 #[derive(Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Stop {
-    #[serde(default)]
-    reason: String,
+struct Switch {
+    reason: Option<String>,
 }
 
 /// Whether automation acts.
@@ -30,7 +29,7 @@ struct Automation {
 }
 
 /// Stops automation: no step of any playbook starts any more, wherever it was allowed.
-#[utoipa::path(tag = "automation", request_body = Option<Stop>, security(("token" = ["operator"])),
+#[utoipa::path(tag = "automation", request_body = Option<Switch>, security(("token" = ["operator"])),
     responses((status = 200, body = Automation), (status = "default", body = Problem, content_type = "application/problem+json")))]
 #[post("/api/v1/automation/stop")]
 pub async fn stop(
@@ -39,7 +38,7 @@ pub async fn stop(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<web::Json<Automation>> {
-    let Stop { reason } = body::optional(&state, &request, payload).await?;
+    let Switch { reason } = body::optional(&state, &request, payload).await?;
     let value = serde_json::json!({"by": caller.0.to_string(), "reason": reason, "at": clock::now()});
     let mut tx = state.deps.store.write().await?;
     flags::set(&mut tx, flags::STOPPED, &value).await?;

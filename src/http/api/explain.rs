@@ -24,7 +24,9 @@ struct Explanation {
     alert: Option<Alert>,
     /// The incident that was asked about, or that the alert belongs to.
     incident: Option<Incident>,
-    decisions: Vec<Decision>,
+    items: Vec<Decision>,
+    /// Always null: there are never more than 1,000.
+    next: Option<String>,
 }
 
 /// Every decision with the clause that took it, about an alert (by its fingerprint) or an incident (by its id or the ending
@@ -41,8 +43,8 @@ pub async fn explain(
     let fingerprint = what.to_ascii_lowercase();
     if fingerprint.len() == 16 && fingerprint.bytes().all(|b| b.is_ascii_hexdigit()) {
         let alert = alerts::get(&mut tx, &fingerprint).await?;
-        let decisions = decisions::of(&mut tx, About::alert(&fingerprint, None)).await?;
-        if alert.is_none() && decisions.is_empty() {
+        let items = decisions::of(&mut tx, About::alert(&fingerprint, None)).await?;
+        if alert.is_none() && items.is_empty() {
             return Err(Problem::not_found(format!(
                 "no alert with the fingerprint {fingerprint} was ever seen"
             )));
@@ -51,9 +53,9 @@ pub async fn explain(
             Some(id) => crate::store::incidents::get(&mut tx, id).await?,
             None => None,
         };
-        return Ok(web::Json(Explanation { alert, incident, decisions }));
+        return Ok(web::Json(Explanation { alert, incident, items, next: None }));
     }
     let incident = incidents::find(&mut tx, &what).await?;
-    let decisions = decisions::of(&mut tx, About::incident(&incident.id)).await?;
-    Ok(web::Json(Explanation { alert: None, incident: Some(incident), decisions }))
+    let items = decisions::of(&mut tx, About::incident(&incident.id)).await?;
+    Ok(web::Json(Explanation { alert: None, incident: Some(incident), items, next: None }))
 }

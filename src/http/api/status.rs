@@ -31,7 +31,8 @@ struct Status {
     open_incidents: i64,
     queues: Queues,
     alarms: Vec<alarm::Active>,
-    /// What parts of the program say of themselves: circuit breakers, channels …
+    /// What parts of the program say of themselves: `breakers`, `channels` …
+    #[serde(flatten)]
     parts: BTreeMap<&'static str, serde_json::Value>,
 }
 

@@ -26,12 +26,12 @@ struct NewToken {
     role: Role,
 }
 
-/// A new token. The secret is shown this once.
+/// A new token, shown this once.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Made {
     name: String,
     role: Role,
-    secret: String,
+    token: String,
 }
 
 /// All tokens, without their secrets; also revoked ones.
@@ -71,7 +71,7 @@ pub async fn create(
     let detail = serde_json::json!({"role": role});
     audit::add(&mut tx, &caller.0, "token.create", &format!("token:{name}"), &detail).await?;
     tx.commit().await?;
-    Ok(HttpResponse::Created().json(Made { name, role, secret }))
+    Ok(HttpResponse::Created().json(Made { name, role, token: secret }))
 }
 
 /// Revokes a token.
