@@ -146,7 +146,7 @@ impl Baseline {
         let shape = self.lines + 0.5;
         let mean = shape / self.seconds.max(1.0) * f64::from(scale.length);
         let mut r = shape;
-        if self.lines >= 10.0 && scale.mean > 0.0 {
+        if self.lines >= 0.5 && scale.mean > 0.0 {
             // Three windows' worth of belief that the variance is twice the mean.
             let weight = scale.windows.min(360.0);
             let fano = (3.0 * 2.0 + weight * scale.variance / scale.mean) / (3.0 + weight);

@@ -100,17 +100,23 @@ impl LogSilence {
 
     /// The longest gap that is still usual; none if the template is not regular enough to say.
     fn limit(&self, closed: &Closed<'_>) -> Option<f64> {
-        let cv2 = self.variance / (self.mean * self.mean) + 1.0 / self.gaps + 0.01;
+        let cv2 = self.variance / (self.mean * self.mean);
         if cv2 > 1.0 {
             return None;
         }
         let tries = 86_400.0 / self.mean * closed.source.templates as f64;
         let p = closed.settings.false_alarms_per_day / tries;
-        let mut limit = gap_quantile(self.mean, cv2, p);
+        // Spread and mean come from a few gaps only. The spread is taken for larger; the mean widens the limit as it does
+        // for exponential gaps, where P(gap > t) = (1 + t / (n · mean))⁻ⁿ.
+        let n = self.gaps;
+        let spread = cv2 * (1.0 + 3.0 / n.sqrt()) + 1.0 / n + 0.01;
+        let surprise = -p.ln();
+        let widened = n * (surprise / n).exp_m1() / surprise;
+        let mut limit = gap_quantile(self.mean, spread, p) * widened;
         let rate = self.lines / self.mean;
         if rate > 0.3 {
             // Frequent lines come in most seconds, and their gaps look more regular than they are.
-            limit = limit.max(-p.ln() / rate);
+            limit = limit.max(surprise / rate);
         }
         let limit = limit.max(3.0 * self.mean).max(1.5 * self.longest).max(SHORTEST);
         (limit < LONGEST).then_some(limit)

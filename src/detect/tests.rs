@@ -237,7 +237,8 @@ fn shipper_that_sends_every_five_seconds_causes_nothing() {
 
 #[test]
 fn stationary_logs_stay_within_the_false_alarm_budget() {
-    let mut sim = Sim::new(&Detect::default());
+    // This seed had false silences and bursts before the uncertainty of few gaps and clumps was counted in.
+    let mut sim = Sim { seed: 3 * 7919, ..Sim::new(&Detect::default()) };
     let levels = [LogLevel::Info, LogLevel::Warn, LogLevel::Error];
     let names = ["alpha", "beta", "gamma", "delta", "eta", "iota", "kappa", "mu", "nu", "xi", "pi", "rho"];
     for _ in 0..3 * 3600 {
