@@ -161,6 +161,7 @@ async fn succeed(deps: &Deps, job: &Job, run: &Run, text: &str) -> anyhow::Resul
     story(&mut tx, run, TimelineKind::Verified, &why).await?;
     story(&mut tx, run, TimelineKind::RunFinished, &format!("{}: succeeded", run.plan.title)).await?;
     touch(&mut tx, run).await?;
+    steps::clean(&deps.tools, &run.id);
     Ok((tx, Outcome::Helped))
 }
 

@@ -152,6 +152,7 @@ pub(super) async fn finish(
         story(&mut tx, run, TimelineKind::NeedsHuman, then).await?;
     }
     touch(&mut tx, run).await?;
+    steps::clean(&deps.tools, &run.id);
     Ok((tx, Outcome::Over(state)))
 }
 

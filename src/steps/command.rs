@@ -128,6 +128,16 @@ fn private_directory(data_dir: &Path, run_id: &str) -> Result<PathBuf, String> {
     Ok(path)
 }
 
+pub(super) fn clean(data_dir: &Path, run_id: &str) {
+    let path = data_dir.join("runs").join(run_id);
+    match std::fs::remove_dir_all(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), error = %e, "a run's directory could not be removed");
+        }
+        _ => {}
+    }
+}
+
 /// A process group that is ended when it is dropped, unless its leader has ended by itself.
 struct Group(Option<Pid>);
 

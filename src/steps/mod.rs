@@ -115,6 +115,11 @@ pub async fn ask(tools: &Tools, probe: &Probe, context: &Context, stop: &Cancell
     }
 }
 
+/// Removes what the commands of a run left in their private directory. Call it when the run is over.
+pub fn clean(tools: &Tools, run_id: &str) {
+    command::clean(&tools.data_dir, run_id);
+}
+
 /// True if doing the step twice does no harm, by its nature or by declaration.
 pub fn repeatable(step: &PlanStep) -> bool {
     step.idempotent
