@@ -1,7 +1,7 @@
 //! Carries out a run step by step, with a journal of intent and result around each; hands it to `verify` when all is done,
 //! and takes it back for the rollback when that did not help.
 //!
-//! What comes next is read from the journal alone ([`next`]), so that a kill at any line resumes where it was. A step whose
+//! What comes next is read from the journal alone (`next.rs`), so that a kill at any line resumes where it was. A step whose
 //! outcome is unknown is done again only if it is declared harmless; otherwise a human is asked.
 
 mod dry_run;

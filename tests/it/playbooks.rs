@@ -532,6 +532,36 @@ on_both_stores! {
         assert_eq!(house.why(&id).await.0, "run tried");
     }
 
+    async fn no_answer_is_never_a_yes(store: Store) {
+        let mut house = House::build(store, &[RESTART], &[]).await;
+        let closed = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");
+        let mut tools = (*house.verify.tools).clone();
+        tools.prometheus.url = format!("http://{closed}");
+        house.verify.tools = Arc::new(tools);
+        let id = house.incident("shop", "ServiceDown", Some("restart")).await;
+        let a = house.asked(&id).await;
+        let run_id = house.approve(&a.id, &a.plan_hash).await.expect("approved");
+        let run = house.carry_out(&run_id).await;
+        assert_eq!(run.state, RunState::RolledBack);
+        assert!(run.outcome.contains("Prometheus gave no answer"), "{}", run.outcome);
+        assert!(house.world.healthy.load(Ordering::SeqCst), "the service itself is well");
+    }
+
+    async fn a_shutdown_gives_the_run_back_and_it_goes_on(store: Store) {
+        let house = House::build(store, &[RESTART], &[]).await;
+        let id = house.incident("shop", "ServiceDown", Some("restart")).await;
+        let a = house.asked(&id).await;
+        let run_id = house.approve(&a.id, &a.plan_hash).await.expect("approved");
+        let job = house.claim(JobKind::Run).await;
+        let over = CancellationToken::new();
+        over.cancel();
+        let error = act::run(&house.act, &job, &run_id, &over).await.err().expect("given back");
+        assert_eq!(error.to_string(), "shutting down before step restart");
+        assert_eq!(house.world.restarts(), 0);
+        assert_eq!(house.carry_out(&run_id).await.state, RunState::Succeeded);
+        assert_eq!(house.world.restarts(), 1);
+    }
+
     async fn guards_hold_where_the_run_starts(store: Store) {
         let house = House::build(store, &[RESTART], &[]).await;
         let first = house.incident("shop", "ServiceDown", Some("restart")).await;
