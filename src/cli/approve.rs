@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     Context, Exit, Failure,
-    client::{Client, ServerArgs},
+    client::{Client, ServerArgs, because},
     incident::{Items, id},
     output,
 };
@@ -76,7 +76,8 @@ pub(super) async fn decide(
     verb: &str,
     reason: Option<&str>,
 ) -> Result<Value, Failure> {
-    let body = json!({ "plan_hash": approval.plan_hash, "reason": reason });
+    let mut body = because(reason);
+    body["plan_hash"] = approval.plan_hash.as_str().into();
     client.post(&format!("/approvals/{}/{verb}", approval.id), &body).await
 }
 

@@ -1,11 +1,11 @@
 //! `aiops automation`: the kill switch.
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Context, Failure,
-    client::{Client, ServerArgs},
+    client::{Client, ServerArgs, because},
     output,
 };
 
@@ -41,8 +41,7 @@ pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Start(args) => (args, "start", "Automation is on."),
     };
     let client = Client::new(&args.server, context)?;
-    let answer: Value =
-        client.post(&format!("/automation/{verb}"), &json!({ "reason": args.reason })).await?;
+    let answer: Value = client.post(&format!("/automation/{verb}"), &because(args.reason.as_deref())).await?;
     if args.server.json {
         return output::print_json(&answer);
     }

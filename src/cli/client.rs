@@ -143,6 +143,11 @@ impl Client {
     }
 }
 
+/// The body of a request that may say why.
+pub fn because(reason: Option<&str>) -> Value {
+    reason.map_or_else(|| serde_json::json!({}), |reason| serde_json::json!({ "reason": reason }))
+}
+
 /// The innermost cause: "Connection refused (os error 111)".
 fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;

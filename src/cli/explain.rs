@@ -1,14 +1,15 @@
 //! `aiops explain`: every decision about an alert or an incident, with the clause that took it.
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
     Context, Failure,
     client::{Client, ServerArgs},
-    incident::{Items, id},
+    incident::id,
     output,
 };
-use crate::model::Decision;
+use crate::model::{Alert, Decision, Incident};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,14 +32,38 @@ pub async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     if args.server.json {
         return output::print_json(&client.get::<Value>(&path, &[]).await?);
     }
-    let found: Items<Decision> = client.get(&path, &[]).await?;
-    if found.items.is_empty() {
-        return output::print(&format!(
-            "Nothing was decided about {}: neither an incident nor an alert that reached this server.",
-            output::line(&args.what)
+    let found: Explanation = client.get(&path, &[]).await?;
+    output::print(&render(&found))
+}
+
+/// The server's answer.
+#[derive(Deserialize)]
+struct Explanation {
+    alert: Option<Alert>,
+    incident: Option<Incident>,
+    decisions: Vec<Decision>,
+}
+
+fn render(found: &Explanation) -> String {
+    let mut lines = Vec::new();
+    if let Some(a) = &found.alert {
+        lines.push(format!(
+            "Alert {} {} ({}), {}",
+            a.fingerprint,
+            output::line(a.name()),
+            output::line(&a.source),
+            a.state
         ));
     }
-    output::print(&found.items.iter().map(told).collect::<Vec<_>>().join("\n"))
+    match &found.incident {
+        Some(i) => lines.push(format!("Incident {} {}: {}", i.short_id(), i.state, output::line(&i.title))),
+        None => lines.push("It belongs to no incident.".to_owned()),
+    }
+    if found.decisions.is_empty() {
+        lines.push("Nothing was decided about it yet.".to_owned());
+    }
+    lines.extend(found.decisions.iter().map(told));
+    lines.join("\n")
 }
 
 fn told(d: &Decision) -> String {

@@ -4,11 +4,11 @@ mod show;
 
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Context, Exit, Failure,
-    client::{Client, ServerArgs},
+    client::{Client, ServerArgs, because},
     output,
     table::Table,
 };
@@ -154,7 +154,7 @@ async fn show(args: Show, context: &Context) -> Result<(), Failure> {
 async fn change(args: Change, verb: &str, done: &str, context: &Context) -> Result<(), Failure> {
     let client = Client::new(&args.server, context)?;
     let path = format!("/incidents/{}/{verb}", id(&args.incident)?);
-    let answer: Value = client.post(&path, &json!({ "reason": args.reason })).await?;
+    let answer: Value = client.post(&path, &because(args.reason.as_deref())).await?;
     if args.server.json {
         return output::print_json(&answer);
     }

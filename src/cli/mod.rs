@@ -5,11 +5,13 @@ mod automation;
 mod check;
 mod client;
 mod completions;
+mod demo;
 mod exit;
 mod explain;
 mod incident;
 mod output;
 mod playbook;
+mod serve;
 mod table;
 mod token;
 
@@ -23,6 +25,8 @@ use crate::config::{self, Loaded};
 
 const EXAMPLES: &str = "\
 First steps:
+  aiops demo                          watch an incident from the first error to the verified fix, nothing else needed
+  aiops serve                         start the service on 127.0.0.1:8080, state in ./data
   aiops check --config aiops.yaml     say what is wrong with the settings, and who cannot be reached
 
 At 3 a.m.:
@@ -49,6 +53,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Args),
+    Demo(demo::Args),
     Check(check::Args),
     #[command(subcommand)]
     Incident(incident::Command),
@@ -62,6 +68,9 @@ enum Command {
     #[command(subcommand)]
     Token(token::Command),
     Completions(completions::Args),
+    /// The service that `demo` breaks
+    #[command(hide = true)]
+    DemoVictim(demo::victim::Args),
 }
 
 /// What every command may need: where the settings come from.
@@ -95,6 +104,8 @@ fn run(command: Command, context: &Context) -> Result<(), Failure> {
     let runtime = tokio::runtime::Runtime::new().map_err(anyhow::Error::from)?;
     let done = runtime.block_on(async {
         match command {
+            Command::Serve(args) => serve::run(args, context).await,
+            Command::Demo(args) => demo::run(args).await,
             Command::Check(args) => check::run(args, context).await,
             Command::Incident(command) => incident::run(command, context).await,
             Command::Approve(args) => approve::approve(args, context).await,
@@ -104,6 +115,7 @@ fn run(command: Command, context: &Context) -> Result<(), Failure> {
             Command::Automation(command) => automation::run(command, context).await,
             Command::Token(command) => token::run(command, context).await,
             Command::Completions(args) => completions::run(args),
+            Command::DemoVictim(args) => demo::victim::run(args).await,
         }
     });
     // A thread that still reads the terminal must not keep the process.

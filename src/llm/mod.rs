@@ -10,6 +10,8 @@ mod ollama;
 mod openai;
 mod wire;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::{breaker::Dependency, config, model};
@@ -81,3 +83,21 @@ type Make = fn(&config::Llm, &reqwest::Client) -> Option<Link>;
 
 /// Every provider, in the order of asking.
 const TABLE: &[Make] = &[openai::link, ollama::link];
+
+/// Asks the server of every tier that is turned on; for `aiops check`, which has no chain.
+pub async fn reach(settings: &config::Llm, http: &reqwest::Client) -> Vec<(Dependency, Result<(), String>)> {
+    let mut found = Vec::new();
+    for link in TABLE.iter().filter_map(|make| make(settings, http)) {
+        found.push((link.name, link.reach().await));
+    }
+    found
+}
+
+impl Link {
+    async fn reach(&self) -> Result<(), String> {
+        match tokio::time::timeout(Duration::from_secs(5), self.provider.reach()).await {
+            Ok(reached) => reached.map_err(|f| f.to_string()),
+            Err(_) => Err("timed out after 5s".into()),
+        }
+    }
+}

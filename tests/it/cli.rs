@@ -161,3 +161,41 @@ fn lint_names_file_line_and_what_would_be_right() {
     let (code, out, _) = run(dir.path(), &["playbook", "lint", repository]);
     assert_eq!(code, 0, "{out}");
 }
+
+/// Every setting stands in `config/aiops.yaml`, with its default.
+#[test]
+fn the_reference_names_every_setting_with_its_default() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/aiops.yaml");
+    let text = std::fs::read_to_string(path).expect("the reference");
+    let written: serde_json::Value =
+        serde_yaml::from_str_with_options(&text, aiops::config::yaml_options()).expect("YAML");
+    let loaded = aiops::config::load(Some(Path::new(path)), []).expect("valid settings").settings;
+    let (loaded, default) = (json(&loaded), json(&aiops::config::Settings::default()));
+    let mut wrong = Vec::new();
+    compare("", &default, &loaded, Some(&written), &mut wrong);
+    assert!(wrong.is_empty(), "config/aiops.yaml:\n{}", wrong.join("\n"));
+}
+
+fn json(settings: &aiops::config::Settings) -> serde_json::Value {
+    serde_json::to_value(settings).expect("settings serialise")
+}
+
+fn compare(
+    at: &str,
+    default: &serde_json::Value,
+    loaded: &serde_json::Value,
+    written: Option<&serde_json::Value>,
+    wrong: &mut Vec<String>,
+) {
+    match (default.as_object(), written) {
+        (_, None) => wrong.push(format!("{at} is missing; its default is {default}")),
+        (Some(map), Some(written)) if !map.is_empty() => {
+            for (key, value) in map {
+                let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+                compare(&at, value, &loaded[key], written.get(key), wrong);
+            }
+        }
+        _ if loaded != default => wrong.push(format!("{at} is {loaded}; its default is {default}")),
+        _ => {}
+    }
+}

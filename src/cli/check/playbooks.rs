@@ -1,12 +1,14 @@
-//! Playbooks, as the service would load them.
+//! Playbooks and prompts, as the service would load them.
 
 use super::finding::Findings;
 use crate::{
     config::Settings,
+    diagnose::Prompts,
     playbook::{Catalog, Level},
 };
 
 pub fn check(settings: &Settings, findings: &mut Findings) {
+    prompts(settings, findings);
     let catalog = Catalog::read(settings);
     let dir = settings.playbooks.dir.display().to_string();
     if catalog.playbooks.is_empty() && catalog.findings.is_empty() {
@@ -23,5 +25,14 @@ pub fn check(settings: &Settings, findings: &mut Findings) {
             Level::Error => findings.error(at, message),
             Level::NotAllowed | Level::Advice => findings.advice(at, message),
         }
+    }
+}
+
+fn prompts(settings: &Settings, findings: &mut Findings) {
+    let dir = &settings.diagnose.prompts;
+    match Prompts::load(dir) {
+        Ok(_) if dir.is_dir() => findings.ok(dir.display().to_string(), "prompts render"),
+        Ok(_) => findings.ok(dir.display().to_string(), "not there; the built-in prompts are used"),
+        Err(problems) => problems.into_iter().for_each(|p| findings.error("diagnose.prompts", p)),
     }
 }

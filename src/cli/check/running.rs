@@ -23,13 +23,22 @@ pub async fn check(args: &ServerArgs, context: &Context, findings: &mut Findings
 }
 
 fn report(status: &Value, findings: &mut Findings) {
-    findings.ok("server", "running");
-    for (name, state) in status["breakers"].as_object().into_iter().flatten() {
-        let at = format!("breaker {name}");
-        match state.as_str().or_else(|| state["state"].as_str()).unwrap_or("unknown") {
+    match status["not_ready"].as_str() {
+        Some(why) => findings.error("server", format!("running, but not ready: {why}")),
+        None => findings.ok("server", "running"),
+    }
+    for alarm in status["alarms"].as_array().into_iter().flatten() {
+        findings.error("alarm", alarm["text"].as_str().map_or_else(|| alarm.to_string(), str::to_owned));
+    }
+    for breaker in status["parts"]["breakers"].as_array().into_iter().flatten() {
+        let word = |key: &str| breaker[key].as_str().unwrap_or("unknown").to_owned();
+        let at = format!("breaker {}", word("name"));
+        match word("state").as_str() {
             "closed" => findings.ok(at, "closed"),
-            other => findings
-                .error(at, format!("{other}: the service failed too often and is left alone for a while")),
+            state => findings.error(
+                at,
+                format!("{state} since {}: the server found: {}", word("since"), word("last_error")),
+            ),
         }
     }
 }

@@ -16,8 +16,9 @@ pub struct Story {
     pub timeline: Vec<TimelineEntry>,
     #[serde(default)]
     pub evidence: Vec<Evidence>,
+    /// Oldest first; the last one is the best.
     #[serde(default)]
-    pub diagnosis: Option<Diagnosis>,
+    pub diagnoses: Vec<Diagnosis>,
     #[serde(default)]
     pub approvals: Vec<Approval>,
     #[serde(default)]
@@ -28,7 +29,7 @@ pub struct Story {
 
 pub fn render(story: &Story) -> String {
     let mut out = head(&story.incident);
-    if let Some(d) = &story.diagnosis {
+    if let Some(d) = story.diagnoses.last() {
         section(&mut out, &format!("Why we think so ({})", tier(d)), &diagnosis(d, &story.evidence));
     }
     section(&mut out, "To decide", &story.approvals.iter().filter_map(question).collect::<Vec<_>>());

@@ -1,0 +1,87 @@
+//! `aiops serve`: the service itself, until it is told to stop.
+
+mod reload;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{Context, Failure, output};
+use crate::{app::App, config::Settings, telemetry::Telemetry};
+
+const EXAMPLES: &str = "\
+Examples:
+  aiops serve                                    the defaults: 127.0.0.1:8080, state in ./data
+  aiops serve --config /etc/aiops/aiops.yaml
+  AIOPS_LISTEN=127.0.0.1:0 aiops serve           any free port; the first line says which
+
+Signals: SIGHUP reads the settings and playbooks anew and says what needs a restart; SIGTERM and SIGINT finish what is under
+way and end.";
+
+/// Start the service
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {}
+
+pub async fn run(_args: Args, context: &Context) -> Result<(), Failure> {
+    let mut settings = context.settings()?.settings;
+    // Caught from here on: a signal during the start ends it in order, too.
+    let mut signals = Signals::new()?;
+    let telemetry = crate::telemetry::init(&settings.log, &settings.otlp)?;
+    let app = App::start(settings.clone()).await?;
+    output::print(&greeting(&app, &settings))?;
+    loop {
+        match signals.next().await {
+            Heard::Stop(name) => {
+                tracing::info!(signal = name, "stopping");
+                break;
+            }
+            Heard::Reload => settings = reload::reload(&app, &telemetry, context, settings).await,
+        }
+    }
+    app.shutdown().await;
+    end(telemetry).await;
+    Ok(())
+}
+
+/// The one line that a script can wait for.
+fn greeting(app: &App, settings: &Settings) -> String {
+    let token = settings.data_dir.join("admin.token");
+    let with =
+        if token.exists() { format!("; the admin token is in {}", token.display()) } else { String::new() };
+    format!("aiops listens on http://{}{with}", app.addr())
+}
+
+/// The flush waits for the runtime, so it must not hold one of its threads.
+async fn end(telemetry: Telemetry) {
+    let _ = tokio::task::spawn_blocking(move || telemetry.shutdown()).await;
+}
+
+enum Heard {
+    Stop(&'static str),
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("listening for signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Heard {
+        tokio::select! {
+            _ = self.terminate.recv() => Heard::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Heard::Stop("SIGINT"),
+            _ = self.hangup.recv() => Heard::Reload,
+        }
+    }
+}
