@@ -138,7 +138,7 @@ impl Build {
         let stages = pipeline.clone();
         self.parts.start("pipeline", |stop| stages.run(owner.clone(), stop));
         self.schedules(&committer, &owner);
-        let server = self.server(committer)?;
+        let server = self.server(committer, pipeline.act.clone())?;
         Ok(App {
             settings: self.settings,
             server,
@@ -255,7 +255,7 @@ impl Build {
         });
     }
 
-    fn server(&self, committer: Committer) -> anyhow::Result<http::Server> {
+    fn server(&self, committer: Committer, act: act::Deps) -> anyhow::Result<http::Server> {
         let ended = self.parts.ended();
         let breakers = self.breakers.clone();
         let reports: BTreeMap<&'static str, http::Report> =
@@ -263,6 +263,7 @@ impl Build {
         http::serve(http::HttpDeps {
             store: self.store.clone(),
             committer,
+            act,
             bus: self.bus.clone(),
             settings: self.settings.clone(),
             reports,

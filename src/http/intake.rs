@@ -8,7 +8,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::{
     State, auth,
     body::{self, Body},
-    problem::{Problem, Result},
+    problem::{Problem, ProblemDocument, Result},
 };
 use crate::{
     clock,
@@ -41,7 +41,7 @@ struct Accepted {
 ///
 /// Each alert counts by itself; repeats and HA peers are harmless. 503 means that nothing was taken: send it again.
 #[utoipa::path(tag = "intake", request_body(content_type = "application/json"), security(("source" = []), ("source_basic" = []), ("token" = ["intake"])),
-    responses((status = 200, body = Accepted), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Accepted), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[post("/api/v1/webhooks/alertmanager")]
 async fn alertmanager_webhook(
     state: web::Data<State>,
@@ -55,7 +55,7 @@ async fn alertmanager_webhook(
 
 /// What Prometheus sends to an Alertmanager: this takes the place of one.
 #[utoipa::path(tag = "intake", request_body(content_type = "application/json"), security(("source" = []), ("source_basic" = []), ("token" = ["intake"])),
-    responses((status = 200, body = Accepted), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Accepted), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[post("/api/v2/alerts")]
 async fn prometheus_alerts(
     state: web::Data<State>,
@@ -71,7 +71,7 @@ async fn prometheus_alerts(
 /// A webhook of one's own, read by `intake.sources.{source}.mapping` of the settings.
 #[utoipa::path(tag = "intake", request_body(content_type = "application/json"), security(("source" = []), ("source_basic" = []), ("token" = ["intake"])),
     params(("source" = String, Path, description = "The source's name in the settings")),
-    responses((status = 200, body = Accepted), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Accepted), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[post("/api/v1/webhooks/{source}")]
 async fn generic_webhook(
     state: web::Data<State>,
@@ -95,7 +95,7 @@ async fn generic_webhook(
 
 /// Deploys and configuration changes: one object or an array of them.
 #[utoipa::path(tag = "intake", request_body(content = changes::NewChange), security(("source" = []), ("source_basic" = []), ("token" = ["intake"])),
-    responses((status = 200, body = Accepted), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Accepted), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[post("/api/v1/changes")]
 async fn post_changes(
     state: web::Data<State>,
@@ -111,7 +111,7 @@ async fn post_changes(
 
 /// Log records: a JSON array of objects, or one object per line; ECS names and plain ones.
 #[utoipa::path(tag = "intake", request_body(content_type = "application/json"), security(("source" = []), ("source_basic" = []), ("token" = ["intake"])),
-    responses((status = 200, body = Counts), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Counts), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[post("/api/v1/logs")]
 async fn post_logs(
     state: web::Data<State>,
@@ -123,7 +123,7 @@ async fn post_logs(
 
 /// Metric samples: a JSON array of objects, or one object per line.
 #[utoipa::path(tag = "intake", request_body(content_type = "application/json"), security(("source" = []), ("source_basic" = []), ("token" = ["intake"])),
-    responses((status = 200, body = Counts), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Counts), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[post("/api/v1/metrics")]
 async fn post_metrics(
     state: web::Data<State>,
@@ -145,7 +145,7 @@ async fn read_json(state: &State, request: &HttpRequest, payload: web::Payload) 
 }
 
 /// Counts a body that cannot be read.
-fn refused<T, E>(road: Road, parsed: std::result::Result<T, E>) -> std::result::Result<T, E> {
+fn refused<T, E>(road: Road, parsed: Result<T, E>) -> Result<T, E> {
     if parsed.is_err() {
         crate::metrics::INTAKE_REJECTED.with_label_values(&[road.as_str()]).inc();
     }
@@ -158,13 +158,16 @@ async fn commit(state: &State, road: Road, events: Vec<AlertEvent>) -> Result<Ht
     Ok(HttpResponse::Ok().json(Accepted { accepted }))
 }
 
+/// Reads a body with its content type within limits.
+type Parse<T> = fn(&[u8], &str, &Limits) -> Result<Parsed<T>, BadBody>;
+
 /// Records are refused one by one; only when none is usable, or the bus is full, is the answer an error.
 async fn telemetry<T: Into<crate::bus::Record>>(
     state: &State,
     request: &HttpRequest,
     payload: web::Payload,
     kind: Kind,
-    parse: fn(&[u8], &str, &Limits) -> std::result::Result<Parsed<T>, BadBody>,
+    parse: Parse<T>,
 ) -> Result<HttpResponse> {
     auth::admit(state, request, kind.as_str()).await?;
     let body = state.bodies.read(request, payload, state.settings.http.max_intake_body).await?;

@@ -21,6 +21,7 @@ pub use admin_token::ensure_admin_token;
 pub use server::{Server, serve};
 
 use crate::{
+    act,
     bus::Bus,
     config::{Live, Settings},
     intake::commit::Committer,
@@ -37,6 +38,8 @@ pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 pub struct HttpDeps {
     pub store: Store,
     pub committer: Committer,
+    /// For what people start by hand.
+    pub act: act::Deps,
     pub bus: Bus,
     pub settings: Arc<Settings>,
     /// Parts that report about themselves, by name: `breakers`, `channels` …

@@ -5,7 +5,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
     State, auth,
-    problem::{Problem, Result},
+    problem::{Problem, ProblemDocument, Result},
 };
 use crate::{clock, metrics, store::inbox};
 
@@ -23,7 +23,7 @@ async fn live(state: web::Data<State>, request: HttpRequest) -> Result<&'static 
 
 /// 200 while the store answers, the pipeline works and deliveries do not age.
 #[utoipa::path(tag = "probes", security((), ("token" = ["viewer"])),
-    responses((status = 200, body = String), (status = 503, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = String), (status = 503, body = ProblemDocument, content_type = "application/problem+json")))]
 #[get("/readyz")]
 async fn ready(state: web::Data<State>, request: HttpRequest) -> Result<&'static str> {
     auth::admit_probe(&state, &request).await?;

@@ -9,11 +9,19 @@ use actix_web::{
 };
 use serde::Serialize;
 
-use crate::{intake::alert::BadPayload, intake::commit::NotCommitted, store};
+use crate::{
+    intake::{alert::BadPayload, commit::NotCommitted},
+    playbook::Refusal,
+    steer, store,
+};
+
+/// An error as it is answered; a pointer, because errors are rare and results should stay small.
+#[derive(Clone, Debug)]
+pub struct Problem(Box<ProblemDocument>);
 
 /// `{"type":"about:blank","title":"Bad Request","status":400,"detail":"…","instance":"urn:uuid:…"}`.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct Problem {
+pub struct ProblemDocument {
     /// `about:blank`: the title says it all.
     #[serde(rename = "type")]
     kind: &'static str,
@@ -46,7 +54,7 @@ pub type Result<T, E = Problem> = std::result::Result<T, E>;
 
 impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(ProblemDocument {
             kind: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),
             status,
@@ -55,7 +63,7 @@ impl Problem {
             more: None,
             header: None,
             close: false,
-        }
+        }))
     }
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
@@ -75,34 +83,34 @@ impl Problem {
     /// Nothing about the cause: that is in the log, beside the same `instance`.
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
         let problem = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "this failed here; the log says why");
-        tracing::error!(instance = problem.instance, %cause, "a request failed");
+        tracing::error!(instance = problem.0.instance, %cause, "a request failed");
         problem
     }
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.header = Some((name, value));
+        self.0.header = Some((name, value));
         self
     }
     pub fn with_members(mut self, members: serde_json::Value) -> Self {
-        self.more = Some(members);
+        self.0.more = Some(members);
         self
     }
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
     /// Ends the connection after the answer.
     pub fn closing(mut self) -> Self {
-        self.close = true;
+        self.0.close = true;
         self
     }
     pub fn response(&self) -> HttpResponse {
-        let mut builder = HttpResponse::build(self.status);
-        if let Some((name, value)) = &self.header {
+        let mut builder = HttpResponse::build(self.0.status);
+        if let Some((name, value)) = &self.0.header {
             builder.insert_header((name.clone(), value.clone()));
         }
-        if self.close {
+        if self.0.close {
             builder.force_close();
         }
-        let body = serde_json::to_string(self).expect("a problem holds only strings and numbers");
+        let body = serde_json::to_string(&self.0).expect("a problem holds only strings and numbers");
         builder.insert_header((header::CONTENT_TYPE, CONTENT_TYPE)).body(body)
     }
 }
@@ -111,13 +119,13 @@ pub const CONTENT_TYPE: &str = "application/problem+json";
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.status.as_u16(), self.detail)
+        write!(f, "{} {}", self.0.status.as_u16(), self.0.detail)
     }
 }
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
     fn error_response(&self) -> HttpResponse {
         self.response()
@@ -146,5 +154,29 @@ impl From<store::Error> for Problem {
             }
             error => Self::internal(&error),
         }
+    }
+}
+
+impl From<steer::Error> for Problem {
+    fn from(error: steer::Error) -> Self {
+        match error {
+            steer::Error::NotFound(_) => Self::not_found(error.to_string()),
+            steer::Error::Conflict(_) => Self::conflict(error.to_string()),
+            steer::Error::Refused { clause, why } => {
+                Self::conflict(why).with_members(serde_json::json!({ "clause": clause }))
+            }
+            steer::Error::Store(error) => error.into(),
+        }
+    }
+}
+
+/// What was asked for is well written and cannot be: there is no such playbook, it is not allowed, a parameter does not fit.
+impl From<Refusal> for Problem {
+    fn from(Refusal { clause, why }: Refusal) -> Self {
+        let status = match clause.as_str() {
+            "playbooks.dir" | "incident" => StatusCode::NOT_FOUND,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self::new(status, why).with_members(serde_json::json!({ "clause": clause }))
     }
 }

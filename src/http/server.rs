@@ -107,7 +107,7 @@ impl Server {
         Errors are RFC 9457 problem documents. The names beside `token` are roles; `source` is a credential of that source in \
         the settings, or a token with the role intake."),
     modifiers(&Schemes),
-    components(schemas(super::problem::Problem))
+    components(schemas(super::problem::ProblemDocument))
 )]
 struct Document;
 

@@ -6,7 +6,7 @@ use aiops::{
     clock,
     model::*,
     store::{
-        alerts,
+        alerts, approvals,
         decisions::{self, About},
         incidents, timeline,
     },
@@ -102,7 +102,7 @@ async fn every_route_lets_in_exactly_the_roles_that_its_document_names() {
         tokens.push((*role, running.token(*role).await));
     }
     let routes = routes(&running).await;
-    assert!(routes.len() >= 23, "{}", routes.len());
+    assert!(routes.len() >= 32, "{}", routes.len());
     for (method, path, operation) in &routes {
         let named = roles(operation);
         assert!(!named.is_empty(), "{method} {path} names no role");
@@ -162,6 +162,15 @@ async fn the_document_lists_every_route_and_every_route_is_there() {
         ("POST", "/api/v1/changes"),
         ("POST", "/api/v1/logs"),
         ("POST", "/api/v1/metrics"),
+        ("POST", "/api/v1/incidents/x/ack"),
+        ("POST", "/api/v1/incidents/x/resolve"),
+        ("POST", "/api/v1/approvals/x/approve"),
+        ("POST", "/api/v1/approvals/x/reject"),
+        ("GET", "/api/v1/runs/x"),
+        ("POST", "/api/v1/runs/x/settle"),
+        ("GET", "/api/v1/playbooks"),
+        ("POST", "/api/v1/playbooks/x/dry-run"),
+        ("POST", "/api/v1/playbooks/x/run"),
         ("GET", "/livez"),
         ("GET", "/readyz"),
         ("GET", "/metrics"),
@@ -352,7 +361,8 @@ async fn status_probes_and_metrics_tell_how_it_is() {
     assert_eq!(running.call("POST", "/api/v1/automation/stop", body).await.status, 200);
     let status = running.call("GET", "/api/v1/status", "").await.json();
     assert_eq!(status["automation_stopped"]["reason"], "a drill");
-    assert_eq!(status["automation_stopped"]["by"], "token:admin");
+    assert_eq!(status["automation_stopped"]["by"]["id"], "admin");
+    running.call("POST", "/api/v1/automation/stop", "").await.is_problem(409, "already");
     running.call("POST", "/api/v1/automation/stop", r#"{"reason":7}"#).await.is_problem(400, "the body");
     assert_eq!(running.call("POST", "/api/v1/automation/start", "").await.status, 200);
     let status = running.call("GET", "/api/v1/status", "").await.json();
@@ -366,6 +376,142 @@ async fn status_probes_and_metrics_tell_how_it_is() {
     running.ready.store(false, std::sync::atomic::Ordering::Relaxed);
     running.send("GET", "/readyz", &[], b"").await.is_problem(503, "the pipeline stands still");
     assert_eq!(running.send("GET", "/livez", &[], b"").await.status, 200);
+    running.stop().await;
+}
+
+const PAUSE: &str = r#"
+id: pause
+title: Wait for {{ service }}
+description: D
+match: [{labels: {alertname: Down}}]
+params:
+  service: {type: string}
+target: service/{{ service }}
+read_only: true
+steps:
+  - {id: wait, run: {wait: 1s}, timeout: 5s}
+"#;
+
+async fn with_playbook() -> (Running, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(dir.path().join("pause.yaml"), PAUSE).expect("written");
+    let path = dir.path().to_owned();
+    (Running::with(|s| s.playbooks.dir = path).await, dir)
+}
+
+/// Asks for an approval of the playbook for an incident, as `decide` does.
+async fn ask(running: &Running, incident: &Incident, service: &str) -> Approval {
+    let body = format!(r#"{{"params":{{"service":"{service}"}}}}"#);
+    let shown = running.call("POST", "/api/v1/playbooks/pause/dry-run", &body).await.json();
+    let plan: Plan = serde_json::from_value(shown["plan"].clone()).expect("a plan");
+    let now = clock::now();
+    let approval = Approval {
+        id: aiops::ids::new(),
+        incident_id: incident.id.clone(),
+        state: ApprovalState::Pending,
+        plan_hash: plan.hash(),
+        plan,
+        requested_at: now,
+        expires_at: clock::after(now, Duration::from_secs(600)),
+        decided_by: None,
+        decided_at: None,
+        reason: None,
+    };
+    let mut tx = running.store.write().await.expect("writable");
+    approvals::insert(&mut tx, &approval).await.expect("asked");
+    tx.commit().await.expect("committed");
+    approval
+}
+
+#[tokio::test]
+async fn an_approval_works_once_and_only_for_the_plan_that_was_shown() {
+    let (running, _playbooks) = with_playbook().await;
+    let incident = open_incident(&running, "a").await;
+    let (yes, no) = (ask(&running, &incident, "a").await, ask(&running, &incident, "b").await);
+    let listed = running.call("GET", "/api/v1/approvals?state=pending", "").await.json();
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(2));
+    let approve = format!("/api/v1/approvals/{}/approve", yes.id);
+    let reject = format!("/api/v1/approvals/{}/reject", no.id);
+    for path in [&approve, &reject] {
+        running.call("POST", path, r#"{"plan_hash":"0000"}"#).await.is_problem(409, "another plan");
+        running.call("POST", path, r#"{"plan":"0000"}"#).await.is_problem(400, "unknown field `plan`");
+    }
+    let body = format!(r#"{{"plan_hash":"{}","reason":null}}"#, yes.plan_hash);
+    let answer = running.call("POST", &approve, &body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["approval"]["decided_by"]["id"], "admin");
+    let run = answer.json()["run_id"].as_str().expect("a run").to_owned();
+    running.call("POST", &approve, &body).await.is_problem(409, "approved this already");
+    assert_eq!(running.call("POST", &reject, r#"{"reason":"not now"}"#).await.json()["state"], "rejected");
+    running.call("POST", &reject, "").await.is_problem(409, "rejected this already");
+    running.call("POST", "/api/v1/approvals/x/approve", "").await.is_problem(404, "no approval");
+
+    let shown = running.call("GET", &format!("/api/v1/runs/{run}"), "").await.json();
+    assert_eq!((&shown["state"], &shown["plan_hash"]), (&"running".into(), &yes.plan_hash.into()));
+    let settle = format!("/api/v1/runs/{run}/settle");
+    running.call("POST", &settle, r#"{"answer":"abort"}"#).await.is_problem(409, "waits for nobody");
+    running.call("POST", &settle, r#"{"answer":"pray"}"#).await.is_problem(400, "unknown variant `pray`");
+    running.call("GET", "/api/v1/runs/x", "").await.is_problem(404, "no run");
+    let audit = running.call("GET", "/api/v1/audit", "").await.json();
+    let acts: Vec<_> =
+        audit["items"].as_array().expect("items").iter().map(|e| e["action"].as_str()).collect();
+    assert_eq!(acts, [Some("reject"), Some("approve")]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_incident_is_acknowledged_and_resolved_once() {
+    let running = Running::start().await;
+    let incident = open_incident(&running, "a").await;
+    let path = |verb: &str| format!("/api/v1/incidents/{}/{verb}", incident.short_id());
+    let answer = running.call("POST", &path("ack"), "").await.json();
+    assert_eq!(
+        (&answer["state"], &answer["acknowledged_by"]["id"]),
+        (&"acknowledged".into(), &"admin".into())
+    );
+    running.call("POST", &path("ack"), "").await.is_problem(409, "already");
+    running.call("POST", &path("resolve"), r#"{"reason":7}"#).await.is_problem(400, "the body");
+    let answer = running.call("POST", &path("resolve"), r#"{"reason":"a cable"}"#).await.json();
+    assert_eq!((&answer["state"], &answer["id"]), (&"resolved".into(), &incident.id.clone().into()));
+    running.call("POST", &path("resolve"), "").await.is_problem(409, "resolved already");
+    running.call("POST", "/api/v1/incidents/ffffff/ack", "").await.is_problem(404, "ffffff");
+    let shown = running.call("GET", &format!("/api/v1/incidents/{}", incident.id), "").await.json();
+    let last = shown["timeline"].as_array().and_then(|t| t.last()).expect("a story");
+    assert_eq!(last["text"], "Resolved by hand: a cable");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_playbook_is_tried_and_started_by_hand() {
+    let (running, _playbooks) = with_playbook().await;
+    let listed = running.call("GET", "/api/v1/playbooks", "").await.json();
+    assert_eq!(
+        (&listed["items"][0]["id"], &listed["items"][0]["approval"]),
+        (&"pause".into(), &"required".into())
+    );
+    assert_eq!(listed["items"][0]["params"]["service"]["type"], "string");
+    let body = r#"{"params":{"service":"a"},"incident_id":null}"#;
+    let shown = running.call("POST", "/api/v1/playbooks/pause/dry-run", body).await.json();
+    assert_eq!(shown["plan"]["title"], "Wait for a");
+    let hash = shown["plan_hash"].as_str().expect("a hash");
+    let other = format!(r#"{{"params":{{"service":"b"}},"plan_hash":"{hash}"}}"#);
+    running.call("POST", "/api/v1/playbooks/pause/run", &other).await.is_problem(409, "look at it again");
+    let body = format!(r#"{{"params":{{"service":"a"}},"plan_hash":"{hash}"}}"#);
+    let started = running.call("POST", "/api/v1/playbooks/pause/run", &body).await;
+    assert_eq!(started.status, 201, "{started:?}");
+    assert!(started.json()["id"].is_string() && started.json()["plan"]["target"] == "service/a");
+    let again = running.call("POST", "/api/v1/playbooks/pause/run", &body).await;
+    again.is_problem(409, "");
+    assert!(again.json()["clause"].is_string(), "the rule that forbids it is named: {again:?}");
+    for verb in ["run", "dry-run"] {
+        running
+            .call("POST", &format!("/api/v1/playbooks/none/{verb}"), "")
+            .await
+            .is_problem(404, "no playbook");
+        let path = format!("/api/v1/playbooks/pause/{verb}");
+        running.call("POST", &path, r#"{"params":{"service":"a; rm -rf"}}"#).await.is_problem(422, "service");
+        running.call("POST", &path, r#"{"incident_id":"ffffff"}"#).await.is_problem(404, "ffffff");
+    }
     running.stop().await;
 }
 

@@ -10,11 +10,14 @@ use std::{
 };
 
 use aiops::{
+    act,
     bus::Bus,
     config::Settings,
     http::{HttpDeps, Server, ensure_admin_token, serve},
     intake::commit::Committer,
     model::{AlertEvent, Role},
+    playbook::Registry,
+    steps::Tools,
     store::{
         Store,
         inbox::{self, Delivery},
@@ -95,6 +98,15 @@ impl Running {
         let server = serve(HttpDeps {
             store: store.clone(),
             committer,
+            act: act::Deps {
+                store: store.clone(),
+                tools: Arc::new(Tools {
+                    registry: Arc::new(Registry::open(&settings)),
+                    http: aiops::http_client::new(),
+                    prometheus: settings.prometheus.clone(),
+                    data_dir: dir.path().to_owned(),
+                }),
+            },
             bus: Bus::new(&settings.detect.bus),
             settings: Arc::new(settings),
             reports: [("channels", Arc::new(|| serde_json::json!({"stdout": "up"})) as aiops::http::Report)]

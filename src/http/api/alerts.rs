@@ -7,7 +7,7 @@ use crate::{
     http::{
         State,
         auth::{As, Viewer},
-        problem::{Problem, Result},
+        problem::{ProblemDocument, Result},
         query,
     },
     model::Alert,
@@ -31,7 +31,7 @@ struct Filter {
 
 /// Alerts, the most recently started first.
 #[utoipa::path(tag = "alerts", params(Filter), security(("token" = ["viewer"])),
-    responses((status = 200, body = Page<Alert>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Page<Alert>), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[get("/api/v1/alerts")]
 pub async fn list(
     state: web::Data<State>,

@@ -1,17 +1,19 @@
 //! Approvals: what waits for a human.
 
-use actix_web::{HttpRequest, get, web};
-use serde::Deserialize;
+use actix_web::{HttpRequest, get, post, web};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     http::{
         State,
-        auth::{As, Viewer},
-        problem::{Problem, Result},
+        auth::{As, Operator, Viewer},
+        body,
+        problem::{Problem, ProblemDocument, Result},
         query,
     },
     model::Approval,
-    store::{Page, approvals},
+    steer,
+    store::{Page, Tx, approvals},
 };
 
 /// Which approvals to list.
@@ -29,7 +31,7 @@ struct Filter {
 
 /// Approvals, the newest first, each with its exact plan.
 #[utoipa::path(tag = "approvals", params(Filter), security(("token" = ["viewer"])),
-    responses((status = 200, body = Page<Approval>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Page<Approval>), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[get("/api/v1/approvals")]
 pub async fn list(
     state: web::Data<State>,
@@ -42,4 +44,71 @@ pub async fn list(
     let cursor = query::id_cursor(filter.cursor.as_deref())?;
     let mut tx = state.deps.store.read().await?;
     Ok(web::Json(approvals::list(&mut tx, wanted, limit, cursor).await?))
+}
+
+/// An answer to a question about one exact plan.
+#[derive(Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Answer {
+    /// Of the plan that was shown: another plan is not meant. Absent: the plan as it stands.
+    plan_hash: Option<String>,
+    /// A sentence for the others.
+    reason: Option<String>,
+}
+
+/// An approved plan is a run from then on.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Approved {
+    approval: Approval,
+    run_id: String,
+}
+
+/// Says yes to exactly the plan that was shown, once; 409 if it was answered, has expired, or is another plan.
+#[utoipa::path(tag = "approvals", params(("id" = String, Path)), request_body = Option<Answer>, security(("token" = ["operator"])),
+    responses((status = 200, body = Approved), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
+#[post("/api/v1/approvals/{id}/approve")]
+pub async fn approve(
+    state: web::Data<State>,
+    caller: As<Operator>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<web::Json<Approved>> {
+    let Answer { plan_hash, .. } = body::optional(&state, &request, payload).await?;
+    let mut tx = state.deps.store.write().await?;
+    let shown = match plan_hash {
+        Some(hash) => hash,
+        None => find(&mut tx, &id).await?.plan_hash,
+    };
+    let run_id = steer::approve(&mut tx, &id, &caller.0, &shown).await?;
+    let approval = find(&mut tx, &id).await?;
+    tx.commit().await?;
+    Ok(web::Json(Approved { approval, run_id }))
+}
+
+/// Says no, once. The same plan is not proposed again for this incident.
+#[utoipa::path(tag = "approvals", params(("id" = String, Path)), request_body = Option<Answer>, security(("token" = ["operator"])),
+    responses((status = 200, body = Approval), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
+#[post("/api/v1/approvals/{id}/reject")]
+pub async fn reject(
+    state: web::Data<State>,
+    caller: As<Operator>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<web::Json<Approval>> {
+    let Answer { plan_hash, reason } = body::optional(&state, &request, payload).await?;
+    let mut tx = state.deps.store.write().await?;
+    let known = find(&mut tx, &id).await?.plan_hash;
+    if plan_hash.is_some_and(|hash| hash != known) {
+        return Err(Problem::conflict("you were shown another plan than this one; look at it again"));
+    }
+    steer::reject(&mut tx, &id, &caller.0, &reason.unwrap_or_default()).await?;
+    let approval = find(&mut tx, &id).await?;
+    tx.commit().await?;
+    Ok(web::Json(approval))
+}
+
+async fn find(tx: &mut Tx, id: &str) -> Result<Approval> {
+    approvals::get(tx, id).await?.ok_or_else(|| Problem::not_found(format!("there is no approval {id:?}")))
 }

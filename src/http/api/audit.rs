@@ -7,7 +7,7 @@ use crate::{
     http::{
         State,
         auth::{As, Viewer},
-        problem::{Problem, Result},
+        problem::{ProblemDocument, Result},
         query,
     },
     store::{Page, audit},
@@ -25,7 +25,7 @@ struct Filter {
 
 /// Who did what, the newest first. Each entry carries the hash of the one before.
 #[utoipa::path(tag = "audit", params(Filter), security(("token" = ["viewer"])),
-    responses((status = 200, body = Page<audit::Entry>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Page<audit::Entry>), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[get("/api/v1/audit")]
 pub async fn list(
     state: web::Data<State>,

@@ -4,14 +4,14 @@ use actix_web::{HttpRequest, post, web};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    clock,
     http::{
         State,
         auth::{As, Operator},
         body,
-        problem::{Problem, Result},
+        problem::{ProblemDocument, Result},
     },
-    store::{audit, flags},
+    steer,
+    store::flags,
 };
 
 /// Why it is stopped, or started.
@@ -30,7 +30,7 @@ struct Automation {
 
 /// Stops automation: no step of any playbook starts any more, wherever it was allowed.
 #[utoipa::path(tag = "automation", request_body = Option<Switch>, security(("token" = ["operator"])),
-    responses((status = 200, body = Automation), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Automation), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[post("/api/v1/automation/stop")]
 pub async fn stop(
     state: web::Data<State>,
@@ -39,22 +39,26 @@ pub async fn stop(
     payload: web::Payload,
 ) -> Result<web::Json<Automation>> {
     let Switch { reason } = body::optional(&state, &request, payload).await?;
-    let value = serde_json::json!({"by": caller.0.to_string(), "reason": reason, "at": clock::now()});
     let mut tx = state.deps.store.write().await?;
-    flags::set(&mut tx, flags::STOPPED, &value).await?;
-    audit::add(&mut tx, &caller.0, "automation.stop", "automation", &value).await?;
+    steer::stop_automation(&mut tx, &caller.0, &reason.unwrap_or_default()).await?;
+    let stopped = flags::get(&mut tx, flags::STOPPED).await?;
     tx.commit().await?;
-    Ok(web::Json(Automation { stopped: Some(value) }))
+    Ok(web::Json(Automation { stopped }))
 }
 
 /// Lets automation act again.
-#[utoipa::path(tag = "automation", security(("token" = ["operator"])),
-    responses((status = 200, body = Automation), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(tag = "automation", request_body = Option<Switch>, security(("token" = ["operator"])),
+    responses((status = 200, body = Automation), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[post("/api/v1/automation/start")]
-pub async fn start(state: web::Data<State>, caller: As<Operator>) -> Result<web::Json<Automation>> {
+pub async fn start(
+    state: web::Data<State>,
+    caller: As<Operator>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<web::Json<Automation>> {
+    let _: Switch = body::optional(&state, &request, payload).await?;
     let mut tx = state.deps.store.write().await?;
-    flags::clear(&mut tx, flags::STOPPED).await?;
-    audit::add(&mut tx, &caller.0, "automation.start", "automation", &serde_json::json!({})).await?;
+    steer::start_automation(&mut tx, &caller.0).await?;
     tx.commit().await?;
     Ok(web::Json(Automation { stopped: None }))
 }

@@ -16,7 +16,7 @@ use crate::{
     http::{
         State,
         auth::{As, Viewer},
-        problem::{Problem, Result},
+        problem::{Problem, ProblemDocument, Result},
         query,
     },
     metrics,
@@ -43,7 +43,7 @@ struct Begin {
 /// Timeline entries as they are written: `id` is the entry's `seq`, `event` is `timeline`, `data` the entry as JSON. A client
 /// that comes back with `Last-Event-ID` misses nothing.
 #[utoipa::path(tag = "events", params(Begin, ("Last-Event-ID" = Option<i64>, Header)), security(("token" = ["viewer"])),
-    responses((status = 200, body = TimelineEntry, content_type = "text/event-stream"), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = TimelineEntry, content_type = "text/event-stream"), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[get("/api/v1/events")]
 pub async fn stream(
     state: web::Data<State>,

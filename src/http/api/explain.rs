@@ -8,7 +8,7 @@ use crate::{
     http::{
         State,
         auth::{As, Viewer},
-        problem::{Problem, Result},
+        problem::{Problem, ProblemDocument, Result},
     },
     model::{Alert, Decision, Incident},
     store::{
@@ -32,7 +32,7 @@ struct Explanation {
 /// Every decision with the clause that took it, about an alert (by its fingerprint) or an incident (by its id or the ending
 /// that messages show); also the decisions to do nothing.
 #[utoipa::path(tag = "explain", params(("what" = String, Path)), security(("token" = ["viewer"])),
-    responses((status = 200, body = Explanation), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Explanation), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[get("/api/v1/explain/{what}")]
 pub async fn explain(
     state: web::Data<State>,

@@ -1,16 +1,18 @@
 //! Incidents: lists, and one with everything that belongs to it.
 
-use actix_web::{HttpRequest, get, web};
+use actix_web::{HttpRequest, get, post, web};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     http::{
         State,
-        auth::{As, Viewer},
-        problem::{Problem, Result},
+        auth::{As, Operator, Viewer},
+        body,
+        problem::{Problem, ProblemDocument, Result},
         query,
     },
     model::{Alert, Anomaly, Approval, Diagnosis, Evidence, Incident, Message, Run, TimelineEntry},
+    steer,
     store::{
         Page, Tx, alerts, anomalies, approvals, diagnoses, evidence, incidents, messages, runs, timeline,
     },
@@ -54,7 +56,7 @@ struct Whole {
 
 /// Incidents, the newest first.
 #[utoipa::path(tag = "incidents", params(Filter), security(("token" = ["viewer"])),
-    responses((status = 200, body = Page<Incident>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Page<Incident>), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[get("/api/v1/incidents")]
 pub async fn list(
     state: web::Data<State>,
@@ -76,7 +78,7 @@ pub async fn list(
 
 /// One incident, by its id or by the ending of it that messages show.
 #[utoipa::path(tag = "incidents", params(("id" = String, Path)), security(("token" = ["viewer"])),
-    responses((status = 200, body = Whole), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Whole), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[get("/api/v1/incidents/{id}")]
 pub async fn show(
     state: web::Data<State>,
@@ -97,6 +99,50 @@ pub async fn show(
         messages: messages::of(&mut tx, id).await?,
         incident,
     }))
+}
+
+/// Why, for the others.
+#[derive(Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Because {
+    /// A sentence; it is shown on the timeline.
+    reason: Option<String>,
+}
+
+/// Says that somebody looks after an incident.
+#[utoipa::path(tag = "incidents", params(("id" = String, Path)), request_body = Option<Because>, security(("token" = ["operator"])),
+    responses((status = 200, body = Incident), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
+#[post("/api/v1/incidents/{id}/ack")]
+pub async fn ack(
+    state: web::Data<State>,
+    caller: As<Operator>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<web::Json<Incident>> {
+    let _: Because = body::optional(&state, &request, payload).await?;
+    let mut tx = state.deps.store.write().await?;
+    let incident = steer::acknowledge(&mut tx, &id, &caller.0).await?;
+    tx.commit().await?;
+    Ok(web::Json(incident))
+}
+
+/// Says that an incident is over. It reopens if an alert of it fires again.
+#[utoipa::path(tag = "incidents", params(("id" = String, Path)), request_body = Option<Because>, security(("token" = ["operator"])),
+    responses((status = 200, body = Incident), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
+#[post("/api/v1/incidents/{id}/resolve")]
+pub async fn resolve(
+    state: web::Data<State>,
+    caller: As<Operator>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<web::Json<Incident>> {
+    let Because { reason } = body::optional(&state, &request, payload).await?;
+    let mut tx = state.deps.store.write().await?;
+    let incident = steer::resolve(&mut tx, &id, &caller.0, &reason.unwrap_or_default()).await?;
+    tx.commit().await?;
+    Ok(web::Json(incident))
 }
 
 /// By id or unique ending; 404 otherwise.

@@ -9,6 +9,7 @@ mod automation;
 mod events;
 mod explain;
 mod incidents;
+mod playbooks;
 mod runs;
 mod status;
 mod tokens;
@@ -18,8 +19,17 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(alerts::list)
         .service(incidents::list)
         .service(incidents::show)
+        .service(incidents::ack)
+        .service(incidents::resolve)
         .service(approvals::list)
+        .service(approvals::approve)
+        .service(approvals::reject)
         .service(runs::list)
+        .service(runs::show)
+        .service(runs::settle)
+        .service(playbooks::list)
+        .service(playbooks::dry_run)
+        .service(playbooks::run)
         .service(audit::list)
         .service(explain::explain)
         .service(status::status)

@@ -1,17 +1,19 @@
 //! Runs: plans under way and done, with their journals.
 
-use actix_web::{HttpRequest, get, web};
+use actix_web::{HttpRequest, get, post, web};
 use serde::Deserialize;
 
 use crate::{
     http::{
         State,
-        auth::{As, Viewer},
-        problem::{Problem, Result},
+        auth::{As, Operator, Viewer},
+        body,
+        problem::{Problem, ProblemDocument, Result},
         query,
     },
     model::Run,
-    store::{Page, runs},
+    steer,
+    store::{Page, Tx, runs},
 };
 
 /// Which runs to list.
@@ -29,7 +31,7 @@ struct Filter {
 
 /// Runs, the newest first.
 #[utoipa::path(tag = "runs", params(Filter), security(("token" = ["viewer"])),
-    responses((status = 200, body = Page<Run>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Page<Run>), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[get("/api/v1/runs")]
 pub async fn list(
     state: web::Data<State>,
@@ -42,4 +44,47 @@ pub async fn list(
     let cursor = query::id_cursor(filter.cursor.as_deref())?;
     let mut tx = state.deps.store.read().await?;
     Ok(web::Json(runs::list(&mut tx, wanted, limit, cursor).await?))
+}
+
+/// One run with its journal.
+#[utoipa::path(tag = "runs", params(("id" = String, Path)), security(("token" = ["viewer"])),
+    responses((status = 200, body = Run), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
+#[get("/api/v1/runs/{id}")]
+pub async fn show(
+    state: web::Data<State>,
+    _caller: As<Viewer>,
+    id: web::Path<String>,
+) -> Result<web::Json<Run>> {
+    let mut tx = state.deps.store.read().await?;
+    Ok(web::Json(find(&mut tx, &id).await?))
+}
+
+/// What to do with a run that waits for a human.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Settle {
+    answer: steer::Answer,
+}
+
+/// Answers a run that waits for a human: a step's outcome is unknown, or the kill switch stopped it.
+#[utoipa::path(tag = "runs", params(("id" = String, Path)), request_body = Settle, security(("token" = ["operator"])),
+    responses((status = 200, body = Run), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
+#[post("/api/v1/runs/{id}/settle")]
+pub async fn settle(
+    state: web::Data<State>,
+    caller: As<Operator>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<web::Json<Run>> {
+    let Settle { answer } = body::required(&state, &request, payload).await?;
+    let mut tx = state.deps.store.write().await?;
+    steer::settle_step(&mut tx, &id, answer, &caller.0).await?;
+    let run = find(&mut tx, &id).await?;
+    tx.commit().await?;
+    Ok(web::Json(run))
+}
+
+async fn find(tx: &mut Tx, id: &str) -> Result<Run> {
+    runs::get(tx, id).await?.ok_or_else(|| Problem::not_found(format!("there is no run {id:?}")))
 }

@@ -11,7 +11,7 @@ use crate::{
     http::{
         State,
         auth::{As, Viewer},
-        problem::{Problem, Result},
+        problem::{ProblemDocument, Result},
     },
     store::{flags, inbox, incidents, jobs},
 };
@@ -51,7 +51,7 @@ struct Queues {
 
 /// Version, queues, breakers, channels, alarms, the kill switch.
 #[utoipa::path(tag = "status", security(("token" = ["viewer"])),
-    responses((status = 200, body = Status), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Status), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[get("/api/v1/status")]
 pub async fn status(state: web::Data<State>, _caller: As<Viewer>) -> Result<web::Json<Status>> {
     let deps = &state.deps;

@@ -8,7 +8,7 @@ use crate::{
         State,
         auth::{Admin, As},
         body,
-        problem::{Problem, Result},
+        problem::{Problem, ProblemDocument, Result},
     },
     model::Role,
     store::{
@@ -36,7 +36,7 @@ struct Made {
 
 /// All tokens, without their secrets; also revoked ones.
 #[utoipa::path(tag = "tokens", security(("token" = ["admin"])),
-    responses((status = 200, body = Page<Token>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Page<Token>), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[get("/api/v1/tokens")]
 pub async fn list(state: web::Data<State>, _caller: As<Admin>) -> Result<web::Json<Page<Token>>> {
     let mut tx = state.deps.store.read().await?;
@@ -45,7 +45,7 @@ pub async fn list(state: web::Data<State>, _caller: As<Admin>) -> Result<web::Js
 
 /// Makes a token.
 #[utoipa::path(tag = "tokens", request_body = NewToken, security(("token" = ["admin"])),
-    responses((status = 201, body = Made), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 201, body = Made), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[post("/api/v1/tokens")]
 pub async fn create(
     state: web::Data<State>,
@@ -76,7 +76,7 @@ pub async fn create(
 
 /// Revokes a token.
 #[utoipa::path(tag = "tokens", params(("name" = String, Path)), security(("token" = ["admin"])),
-    responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 204), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[delete("/api/v1/tokens/{name}")]
 pub async fn revoke(
     state: web::Data<State>,
