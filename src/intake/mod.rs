@@ -3,6 +3,7 @@
 pub mod alert;
 pub mod alertmanager;
 pub mod changes;
+mod chat;
 pub mod commit;
 pub mod expire;
 mod flatten;
@@ -11,6 +12,8 @@ pub mod logs;
 pub mod metrics;
 pub mod prometheus;
 pub mod reconcile;
+pub mod slack;
+pub mod telegram;
 pub mod telemetry;
 mod timestamps;
 pub mod watches;

@@ -24,6 +24,8 @@ pub struct Button {
     pub incident_id: String,
     /// The question that `approve` and `reject` answer.
     pub approval_id: Option<String>,
+    /// Of the plan that was shown beside it: approving runs that one or nothing.
+    pub plan_hash: Option<String>,
     /// The channel's name in the settings.
     pub channel: String,
     /// The chat or Slack channel that shows it; empty until the message is posted.

@@ -12,6 +12,7 @@ struct Row {
     verb: String,
     incident_id: String,
     approval_id: Option<String>,
+    plan_hash: Option<String>,
     channel: String,
     place: String,
     expires_at: i64,
@@ -19,7 +20,8 @@ struct Row {
     used_by: Option<String>,
 }
 
-const COLUMNS: &str = "id, verb, incident_id, approval_id, channel, place, expires_at, used_at, used_by";
+const COLUMNS: &str =
+    "id, verb, incident_id, approval_id, plan_hash, channel, place, expires_at, used_at, used_by";
 
 impl Row {
     fn model(self) -> Result<Button> {
@@ -31,6 +33,7 @@ impl Row {
             id: self.id,
             incident_id: self.incident_id,
             approval_id: self.approval_id,
+            plan_hash: self.plan_hash,
             channel: self.channel,
             place: self.place,
         })
@@ -43,6 +46,8 @@ pub struct Wanted<'a> {
     pub verb: Verb,
     pub incident_id: &'a str,
     pub approval_id: Option<&'a str>,
+    /// Of the plan that is shown beside it.
+    pub plan_hash: Option<&'a str>,
     pub channel: &'a str,
     pub expires_at: Timestamp,
 }
@@ -67,13 +72,14 @@ pub async fn issue(tx: &mut Tx, wanted: Wanted<'_>, now: Timestamp) -> Result<St
     }
     let id = crate::ids::opaque();
     exec!(tx, |c| sqlx::query(
-        "INSERT INTO buttons (id, verb, incident_id, approval_id, channel, place, expires_at) \
-         VALUES ($1, $2, $3, $4, $5, '', $6)"
+        "INSERT INTO buttons (id, verb, incident_id, approval_id, plan_hash, channel, place, expires_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, '', $7)"
     )
     .bind(&id)
     .bind(wanted.verb.as_str())
     .bind(wanted.incident_id)
     .bind(wanted.approval_id)
+    .bind(wanted.plan_hash)
     .bind(wanted.channel)
     .bind(row::micros(wanted.expires_at)))?;
     Ok(id)

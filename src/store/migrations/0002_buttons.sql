@@ -5,6 +5,7 @@ CREATE TABLE buttons (
     verb TEXT NOT NULL,
     incident_id TEXT NOT NULL,
     approval_id TEXT,
+    plan_hash TEXT,
     channel TEXT NOT NULL,
     place TEXT NOT NULL,
     expires_at BIGINT NOT NULL,

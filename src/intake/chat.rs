@@ -1,0 +1,244 @@
+//! What people press and write in chats, authorised and carried out the same way for every chat.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::{
+    clock,
+    config::Language,
+    metrics,
+    model::{Actor, Verb},
+    steer,
+    store::{self, Store, Tx, audit, buttons, chat_events, incidents},
+};
+
+crate::model::words!(
+    /// What came of one event from a chat.
+    Outcome {
+        Done = "done",
+        /// The person, the place or the button does not have the right.
+        Refused = "refused",
+        /// Allowed, but it could not be done as things stand.
+        Failed = "failed",
+        Ignored = "ignored",
+    }
+);
+
+/// Makes the channel's counters exist, so that `/metrics` shows zeros instead of nothing.
+pub(super) fn declare(channel: &str) {
+    for outcome in Outcome::ALL {
+        metrics::CHAT_EVENTS.with_label_values(&[channel, outcome.as_str()]);
+    }
+}
+
+/// What is asked of us.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Ask {
+    /// A button, in the place where it was pressed.
+    Press {
+        button: String,
+        place: String,
+    },
+    Ack {
+        incident: String,
+    },
+    Resolve {
+        incident: String,
+        reason: String,
+    },
+}
+
+/// What the person is told, and what came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Said {
+    pub outcome: Outcome,
+    pub text: String,
+}
+
+/// Why a press does nothing.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("this button is not one of ours")]
+    Unknown,
+    #[error("this button belongs to another chat")]
+    Elsewhere,
+    #[error("this button was used already")]
+    Used,
+    #[error("this button has expired; look at the newest message")]
+    Expired,
+    #[error(transparent)]
+    Steer(#[from] steer::Error),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// Carries out what an allow-listed person asks. What it changes, the used button and the end of the chat's event are one
+/// transaction: a kill repeats all of it or nothing. An error is the store's; the event then waits.
+pub(super) async fn carry_out(
+    store: &Store,
+    channel: &'static str,
+    event_id: &str,
+    by: &Actor,
+    ask: &Ask,
+    language: Language,
+    now: Timestamp,
+) -> store::Result<Said> {
+    let mut tx = store.write().await?;
+    let (outcome, why) = match act(&mut tx, channel, by, ask, now).await {
+        Ok(verb) => {
+            end(tx, event_id, now).await?;
+            count(channel, Outcome::Done);
+            return Ok(Said { outcome: Outcome::Done, text: done(verb, language).to_owned() });
+        }
+        Err(Refusal::Store(e) | Refusal::Steer(steer::Error::Store(e))) => return Err(e),
+        Err(e @ Refusal::Steer(_)) => (Outcome::Failed, e.to_string()),
+        Err(e) => (Outcome::Refused, e.to_string()),
+    };
+    // What was begun is undone before the refusal is written down: there is one writer.
+    drop(tx);
+    let detail = json!({ "asked": format!("{ask:?}"), "why": why });
+    write_down(store, event_id, by, &detail, now).await?;
+    count(channel, outcome);
+    Ok(Said { outcome, text: why })
+}
+
+/// In the audit: somebody asked for what they did not get.
+async fn write_down(
+    store: &Store,
+    event_id: &str,
+    by: &Actor,
+    detail: &serde_json::Value,
+    now: Timestamp,
+) -> store::Result<()> {
+    let mut tx = store.write().await?;
+    audit::add(&mut tx, by, "refused", &format!("chat_event:{event_id}"), detail).await?;
+    end(tx, event_id, now).await
+}
+
+/// Somebody without the right asked: nothing happens, and that is written down.
+pub(super) async fn refuse(
+    store: &Store,
+    channel: &'static str,
+    event_id: &str,
+    by: &Actor,
+    why: &str,
+    now: Timestamp,
+) -> store::Result<()> {
+    write_down(store, event_id, by, &json!({ "why": why }), now).await?;
+    tracing::warn!(channel, by = %by, why, "refused what came from a chat");
+    count(channel, Outcome::Refused);
+    Ok(())
+}
+
+/// Nothing for us.
+pub(super) async fn ignore(
+    store: &Store,
+    channel: &'static str,
+    event_id: &str,
+    now: Timestamp,
+) -> store::Result<()> {
+    end(store.write().await?, event_id, now).await?;
+    count(channel, Outcome::Ignored);
+    Ok(())
+}
+
+async fn end(mut tx: Tx, event_id: &str, now: Timestamp) -> store::Result<()> {
+    chat_events::handled(&mut tx, event_id, now).await?;
+    tx.commit().await
+}
+
+fn count(channel: &str, outcome: Outcome) {
+    metrics::CHAT_EVENTS.with_label_values(&[channel, outcome.as_str()]).inc();
+}
+
+async fn act(tx: &mut Tx, channel: &str, by: &Actor, ask: &Ask, now: Timestamp) -> Result<Verb, Refusal> {
+    match ask {
+        Ask::Press { button, place } => press(tx, channel, button, place, by, now).await,
+        Ask::Ack { incident } => {
+            steer::acknowledge(tx, incident, by).await?;
+            Ok(Verb::Ack)
+        }
+        Ask::Resolve { incident, reason } => {
+            steer::resolve(tx, incident, by, reason).await?;
+            Ok(Verb::Resolve)
+        }
+    }
+}
+
+/// A button works once, in the place where it was shown, before it expires, for exactly the plan that stood beside it.
+async fn press(
+    tx: &mut Tx,
+    channel: &str,
+    id: &str,
+    place: &str,
+    by: &Actor,
+    now: Timestamp,
+) -> Result<Verb, Refusal> {
+    let button = buttons::get(tx, id).await?.ok_or(Refusal::Unknown)?;
+    if button.channel != channel || button.place.is_empty() || button.place != place {
+        return Err(Refusal::Elsewhere);
+    }
+    if button.expires_at <= now {
+        return Err(Refusal::Expired);
+    }
+    if !buttons::take(tx, id, by, now).await? {
+        return Err(Refusal::Used);
+    }
+    let approval = button.approval_id.as_deref().unwrap_or_default();
+    match button.verb {
+        Verb::Approve => {
+            steer::approve(tx, approval, by, button.plan_hash.as_deref().unwrap_or_default()).await?;
+        }
+        Verb::Reject => steer::reject(tx, approval, by, "").await?,
+        Verb::Ack => drop(steer::acknowledge(tx, &button.incident_id, by).await?),
+        Verb::Resolve => drop(steer::resolve(tx, &button.incident_id, by, "").await?),
+    }
+    Ok(button.verb)
+}
+
+fn done(verb: Verb, language: Language) -> &'static str {
+    match (verb, language) {
+        (Verb::Approve, Language::English) => "Approved: it starts now",
+        (Verb::Approve, Language::Russian) => "Одобрено: начинаем",
+        (Verb::Reject, Language::English) => "Rejected: nothing will be done",
+        (Verb::Reject, Language::Russian) => "Отклонено: ничего не делаем",
+        (Verb::Ack, Language::English) => "It is yours now",
+        (Verb::Ack, Language::Russian) => "Теперь это ваше",
+        (Verb::Resolve, Language::English) => "Resolved",
+        (Verb::Resolve, Language::Russian) => "Решено",
+    }
+}
+
+/// What a stranger is told.
+pub(super) fn not_allowed(language: Language) -> &'static str {
+    match language {
+        Language::English => "You are not allowed to do this",
+        Language::Russian => "Вам это не разрешено",
+    }
+}
+
+/// Open incidents, newest first, at most ten; plain text.
+pub(super) async fn status(store: &Store, language: Language) -> store::Result<String> {
+    let filter = incidents::Filter { open_only: true, ..Default::default() };
+    let mut tx = store.read().await?;
+    let page = incidents::list(&mut tx, &filter, 10, None).await?;
+    let total = incidents::count_open(&mut tx).await?;
+    drop(tx);
+    let head = match (total, language) {
+        (0, Language::English) => return Ok("No open incidents.".into()),
+        (0, Language::Russian) => return Ok("Открытых инцидентов нет.".into()),
+        (n, Language::English) => format!("Open incidents: {n}"),
+        (n, Language::Russian) => format!("Открытых инцидентов: {n}"),
+    };
+    let lines = page.items.iter().map(|i| {
+        let since = i.started_at.strftime("%Y-%m-%d %H:%M UTC");
+        let title: String = i.title.chars().take(120).collect();
+        format!("#{} {} {} · {title} · {since} · {}", i.short_id(), i.severity, i.service, i.state)
+    });
+    Ok(std::iter::once(head).chain(lines).collect::<Vec<_>>().join("\n"))
+}
+
+/// How old a written command may be: what was meant for another hour is not done now.
+pub(super) fn is_stale(written_at: i64, now: Timestamp) -> bool {
+    Timestamp::from_second(written_at).is_ok_and(|at| clock::between(at, now).as_secs() > 600)
+}

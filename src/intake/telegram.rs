@@ -1,0 +1,360 @@
+//! Telegram, incoming: long polling; what people press and write is kept before it is acted on, and acted on once.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::chat::{self, Ask, Outcome, Said};
+use crate::{
+    bot_api::{ApiError, BotApi},
+    clock,
+    config::{self, Language},
+    ids,
+    model::Actor,
+    retry::Backoff,
+    store::{self, Store, chat_events, flags, leases},
+};
+
+const CHANNEL: &str = "telegram";
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+
+/// What the poller needs.
+pub struct Deps {
+    pub store: Store,
+    pub settings: config::Telegram,
+    pub language: Language,
+    api: BotApi,
+    /// Names this process among the replicas: Telegram allows one poller.
+    owner: String,
+}
+
+impl Deps {
+    pub fn new(store: Store, settings: config::Telegram, language: Language) -> Self {
+        chat::declare(CHANNEL);
+        let api = BotApi::new(&settings);
+        Self { store, settings, language, api, owner: ids::new() }
+    }
+
+    /// The bot's own number begins its token; another bot counts its updates from elsewhere.
+    fn offset_key(&self) -> String {
+        format!("telegram.offset.{}", self.settings.token.expose().split(':').next().unwrap_or_default())
+    }
+}
+
+#[derive(Deserialize)]
+struct Update {
+    update_id: i64,
+    message: Option<Message>,
+    callback_query: Option<Callback>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    message_id: i64,
+    #[serde(default)]
+    date: i64,
+    from: Option<User>,
+    /// Set when a channel or an anonymous admin speaks: then nobody knows who it is.
+    sender_chat: Option<Value>,
+    chat: Chat,
+    text: Option<String>,
+    forward_origin: Option<Value>,
+    forward_date: Option<i64>,
+    via_bot: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Chat {
+    id: i64,
+}
+
+#[derive(Deserialize)]
+struct Callback {
+    id: String,
+    from: User,
+    message: Option<Message>,
+    data: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct User {
+    id: i64,
+    #[serde(default)]
+    is_bot: bool,
+    username: Option<String>,
+}
+
+impl User {
+    fn actor(&self) -> Actor {
+        let name = self.username.as_ref().map(|n| format!("@{n}"));
+        Actor { via: CHANNEL.into(), id: self.id.to_string(), name }
+    }
+}
+
+/// Polls until cancelled.
+pub async fn run(deps: &Deps, cancel: CancellationToken) {
+    let mut failures = 0;
+    while !cancel.is_cancelled() {
+        let polled = tokio::select! {
+            () = cancel.cancelled() => break,
+            polled = poll_once(deps) => polled,
+        };
+        let wait = match polled {
+            Ok(Polled::Events(_)) => {
+                failures = 0;
+                continue;
+            }
+            Ok(Polled::NotOurs) => Duration::from_secs(5),
+            Err(e) => {
+                failures += 1;
+                tracing::warn!(error = format!("{e:#}"), "polling Telegram failed");
+                RETRY.wait(failures)
+            }
+        };
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    release(deps).await;
+}
+
+async fn release(deps: &Deps) {
+    let released = async {
+        let mut tx = deps.store.write().await?;
+        leases::release(&mut tx, "telegram.poll", &deps.owner).await?;
+        tx.commit().await
+    };
+    if let Err(e) = released.await {
+        tracing::warn!(error = %e, "giving back the lease on polling Telegram; it will end by itself");
+    }
+}
+
+/// What came of one poll.
+#[derive(Debug, PartialEq)]
+pub enum Polled {
+    /// So many new events, all acted on.
+    Events(usize),
+    /// Another replica polls.
+    NotOurs,
+}
+
+/// Asks once (waiting for news as long as the settings say), keeps what comes, and acts on it.
+pub async fn poll_once(deps: &Deps) -> anyhow::Result<Polled> {
+    let lease = deps.settings.poll + Duration::from_secs(30);
+    let mut tx = deps.store.write().await?;
+    let ours = leases::acquire(&mut tx, "telegram.poll", &deps.owner, lease).await?.is_some();
+    let offset = flags::get(&mut tx, &deps.offset_key()).await?.and_then(|v| v.as_i64());
+    tx.commit().await?;
+    if !ours {
+        return Ok(Polled::NotOurs);
+    }
+    act_on_waiting(deps, clock::now()).await?;
+    let updates = fetch(deps, offset).await?;
+    keep(deps, &updates).await?;
+    act_on_waiting(deps, clock::now()).await?;
+    Ok(Polled::Events(updates.len()))
+}
+
+async fn fetch(deps: &Deps, offset: Option<i64>) -> Result<Vec<Value>, ApiError> {
+    let seconds = deps.settings.poll.as_secs();
+    let mut parameters = json!({ "timeout": seconds, "allowed_updates": ["message", "callback_query"] });
+    if let Some(offset) = offset {
+        parameters["offset"] = offset.into();
+    }
+    deps.api.call_within("getUpdates", &parameters, deps.settings.poll + Duration::from_secs(10)).await
+}
+
+/// Together with the offset, before anything is done: Telegram forgets what is before the offset that it is asked for next.
+async fn keep(deps: &Deps, updates: &[Value]) -> store::Result<()> {
+    let Some(last) = updates.iter().filter_map(|u| u["update_id"].as_i64()).max() else { return Ok(()) };
+    let mut tx = deps.store.write().await?;
+    for update in updates {
+        let id = format!("{CHANNEL}:{}:{}", deps.offset_key(), update["update_id"]);
+        chat_events::add(&mut tx, CHANNEL, &id, &update.to_string(), clock::now()).await?;
+    }
+    flags::set(&mut tx, &deps.offset_key(), &(last + 1).into()).await?;
+    tx.commit().await
+}
+
+async fn act_on_waiting(deps: &Deps, now: Timestamp) -> store::Result<()> {
+    let mut tx = deps.store.read().await?;
+    let waiting = chat_events::waiting(&mut tx, CHANNEL).await?;
+    drop(tx);
+    for event in waiting {
+        match serde_json::from_str::<Update>(&event.body) {
+            Ok(Update { callback_query: Some(callback), .. }) => {
+                pressed(deps, &event.id, callback, now).await?
+            }
+            Ok(Update { message: Some(message), .. }) => written(deps, &event.id, message, now).await?,
+            Ok(Update { update_id, .. }) => {
+                tracing::debug!(update_id, "a Telegram update of a kind that we do not use");
+                chat::ignore(&deps.store, CHANNEL, &event.id, now).await?;
+            }
+            Err(e) => {
+                tracing::warn!(error = %e, "a Telegram update that we cannot read");
+                chat::ignore(&deps.store, CHANNEL, &event.id, now).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn pressed(deps: &Deps, event_id: &str, callback: Callback, now: Timestamp) -> store::Result<()> {
+    let by = callback.from.actor();
+    let said = match (&callback.message, &callback.data) {
+        _ if !is_allowed(deps, &callback.from) => {
+            chat::refuse(&deps.store, CHANNEL, event_id, &by, "not in notify.telegram.allowed_users", now)
+                .await?;
+            Said { outcome: Outcome::Refused, text: chat::not_allowed(deps.language).to_owned() }
+        }
+        (Some(message), Some(data)) => {
+            let ask = Ask::Press { button: data.clone(), place: message.chat.id.to_string() };
+            chat::carry_out(&deps.store, CHANNEL, event_id, &by, &ask, deps.language, now).await?
+        }
+        _ => {
+            chat::refuse(&deps.store, CHANNEL, event_id, &by, "a press without its message", now).await?;
+            Said { outcome: Outcome::Refused, text: chat::not_allowed(deps.language).to_owned() }
+        }
+    };
+    let text: String = said.text.chars().take(180).collect();
+    let alert = said.outcome != Outcome::Done;
+    let answer = json!({ "callback_query_id": callback.id, "text": text, "show_alert": alert });
+    let answered: Result<Value, _> = deps.api.call("answerCallbackQuery", &answer).await;
+    if let Err(e) = answered {
+        // What was asked is done or refused all the same; the message shows it.
+        tracing::debug!(error = %e, "answering a press");
+    }
+    Ok(())
+}
+
+fn is_allowed(deps: &Deps, user: &User) -> bool {
+    !user.is_bot && deps.settings.allowed_users.contains(&user.id)
+}
+
+async fn written(deps: &Deps, event_id: &str, message: Message, now: Timestamp) -> store::Result<()> {
+    let Some(command) = message.text.as_deref().and_then(Command::parse) else {
+        return chat::ignore(&deps.store, CHANNEL, event_id, now).await;
+    };
+    let nobody = Actor { via: CHANNEL.into(), id: format!("chat {}", message.chat.id), name: None };
+    let by = message.from.as_ref().map_or(nobody, User::actor);
+    if let Some(why) = why_not(deps, &message) {
+        // No answer: a stranger need not know that somebody listens.
+        return chat::refuse(&deps.store, CHANNEL, event_id, &by, why, now).await;
+    }
+    let text = match command {
+        Command::Help => help(deps.language).to_owned(),
+        Command::Status => chat::status(&deps.store, deps.language).await?,
+        Command::Do(_) if chat::is_stale(message.date, now) => too_old(deps.language).to_owned(),
+        Command::Do(ask) => {
+            let said = chat::carry_out(&deps.store, CHANNEL, event_id, &by, &ask, deps.language, now).await?;
+            reply(deps, &message, &said.text).await;
+            return Ok(());
+        }
+    };
+    reply(deps, &message, &text).await;
+    chat::ignore(&deps.store, CHANNEL, event_id, now).await
+}
+
+/// Why a message is no command of somebody whom we know.
+fn why_not(deps: &Deps, message: &Message) -> Option<&'static str> {
+    let chats = || std::iter::once(&deps.settings.chat_id).chain(&deps.settings.allowed_chats);
+    match &message.from {
+        _ if message.forward_origin.is_some() || message.forward_date.is_some() => {
+            Some("a forwarded message")
+        }
+        _ if message.sender_chat.is_some() => Some("an anonymous admin or a channel"),
+        _ if message.via_bot.is_some() => Some("written by a bot"),
+        None => Some("no sender"),
+        Some(user) if !is_allowed(deps, user) => Some("not in notify.telegram.allowed_users"),
+        Some(_) if !chats().any(|id| *id == message.chat.id) => Some("not in notify.telegram.allowed_chats"),
+        Some(_) => None,
+    }
+}
+
+async fn reply(deps: &Deps, to: &Message, text: &str) {
+    let text: String = text.chars().take(2000).collect();
+    let reply = json!({ "message_id": to.message_id, "allow_sending_without_reply": true });
+    let message = json!({ "chat_id": to.chat.id, "text": text, "reply_parameters": reply });
+    let sent: Result<Value, _> = deps.api.call("sendMessage", &message).await;
+    if let Err(e) = sent {
+        tracing::warn!(error = %e, "answering a command in Telegram");
+    }
+}
+
+/// What people may write.
+#[derive(Debug, PartialEq)]
+enum Command {
+    Help,
+    Status,
+    Do(Ask),
+}
+
+impl Command {
+    /// `/ack 1a2b3c`, also as `/ack@our_bot #1a2b3c`; `None` if it is none of ours.
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let command = words.next()?.strip_prefix('/')?.split('@').next()?;
+        let mut incident = || words.next().map(|id| id.trim_start_matches('#').to_owned());
+        Some(match command {
+            "help" | "start" => Self::Help,
+            "status" => Self::Status,
+            "ack" => incident().map_or(Self::Help, |incident| Self::Do(Ask::Ack { incident })),
+            "resolve" => match incident() {
+                Some(incident) => {
+                    Self::Do(Ask::Resolve { incident, reason: words.collect::<Vec<_>>().join(" ") })
+                }
+                None => Self::Help,
+            },
+            _ => return None,
+        })
+    }
+}
+
+fn help(language: Language) -> &'static str {
+    match language {
+        Language::English => {
+            "/status: open incidents\n/ack ID: you look after it\n/resolve ID [reason]: it is over\n\
+             The id is what stands after # in a message. Approve and reject by the buttons."
+        }
+        Language::Russian => {
+            "/status: открытые инциденты\n/ack ID: взять в работу\n/resolve ID [причина]: решено\n\
+             ID стоит в сообщении после #. Одобрить и отклонить можно кнопками."
+        }
+    }
+}
+
+fn too_old(language: Language) -> &'static str {
+    match language {
+        Language::English => {
+            "This command reached me too late to be safe. Send it again if you still mean it."
+        }
+        Language::Russian => {
+            "Команда дошла слишком поздно, чтобы её выполнять. Пришлите ещё раз, если она ещё нужна."
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_read() {
+        let ack = |id: &str| Some(Command::Do(Ask::Ack { incident: id.into() }));
+        assert_eq!(Command::parse("/ack 1a2b3c"), ack("1a2b3c"));
+        assert_eq!(Command::parse("/ack@aiops_bot  #1a2b3c"), ack("1a2b3c"));
+        assert_eq!(Command::parse("/ack"), Some(Command::Help));
+        assert_eq!(
+            Command::parse("/resolve 1a2b3c it was DNS"),
+            Some(Command::Do(Ask::Resolve { incident: "1a2b3c".into(), reason: "it was DNS".into() }))
+        );
+        assert_eq!(Command::parse("/status"), Some(Command::Status));
+        assert_eq!(Command::parse("ack 1a2b3c"), None);
+        assert_eq!(Command::parse("/unknown"), None);
+        assert_eq!(Command::parse(""), None);
+    }
+}
