@@ -292,6 +292,7 @@ fn button<'a>(
         verb,
         incident_id: &view.incident.id,
         approval_id: approval.map(|a| a.id.as_str()),
+        plan_hash: approval.map(|a| a.plan_hash.as_str()),
         channel: kind.as_str(),
         expires_at: approval.map_or(clock::after(now, deps.button_ttl), |a| a.expires_at),
     }

@@ -44,6 +44,8 @@ struct Reference {
     unfinished: Option<String>,
     /// Those whom it has to reach yet.
     owed: Vec<String>,
+    /// How many it has reached.
+    reached: usize,
 }
 
 /// What became of one milestone's mail.
@@ -72,12 +74,16 @@ impl Email {
         let owed = match (&milestone, &reference.unfinished) {
             (Some(new), Some(old)) if new == old => reference.owed.clone(),
             // What was owed of an earlier milestone is superseded by the newer one.
-            (Some(_), _) => self.to.iter().map(|m| m.email.to_string()).collect(),
+            (Some(_), _) => {
+                reference.reached = 0;
+                self.to.iter().map(|m| m.email.to_string()).collect()
+            }
             (None, _) => return Ok(Sent::new(How::Unchanged, to_value(&reference), "")),
         };
         let milestone = milestone.expect("matched above");
         let tally = self.send_each(letter, &milestone, &owed).await?;
-        if tally.taken == 0 && tally.owed.is_empty() {
+        reference.reached += tally.taken;
+        if reference.reached == 0 && tally.owed.is_empty() {
             return Err(SendError::Refused(format!(
                 "refused for every recipient: {}",
                 tally.refused.join("; ")

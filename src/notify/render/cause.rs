@@ -46,7 +46,7 @@ fn claim_lines<'a>(
         claim.evidence.iter().map(String::as_str).partition(|id| told.contains(id));
     let mut line = Line::item().plain(Text::clipped(&claim.text, 300));
     if !again.is_empty() {
-        line = line.plain(Text::clipped(&format!(" ({})", again.join(", ")), 60));
+        line = line.plain(" ").plain(Text::clipped(&format!("({})", again.join(", ")), 60));
     }
     let mut lines = vec![line];
     for id in new.iter().take(FACTS_PER_CLAIM) {

@@ -74,17 +74,21 @@ pub fn document(view: &IncidentView, style: &Style, answer: Answer) -> Document 
 /// One line for a phone's lock screen: how bad, where, what; and what is asked of the reader.
 fn subject(view: &IncidentView, style: &Style) -> Text {
     let t = style.texts;
-    let asks = match (view.pending(), view.run.as_ref().map(|r| r.state)) {
+    let i = &view.incident;
+    let asks = asks(view, t).map(|a| format!("{a}: ")).unwrap_or_default();
+    let service = if i.service.is_empty() { String::new() } else { format!("{}: ", i.service) };
+    Text::clipped(&format!("[{}] {asks}{service}{}", situation::standing_word(view, t), i.title), 200)
+}
+
+/// What is asked of the reader, if anything.
+fn asks(view: &IncidentView, t: &Texts) -> Option<&'static str> {
+    match (view.pending(), view.run.as_ref().map(|r| r.state)) {
         _ if !view.incident.is_open() => None,
         (_, Some(RunState::NeedsHuman)) => Some(t.subject_human),
         (Some(_), _) => Some(t.subject_approval),
         (_, Some(RunState::Failed)) => Some(t.subject_failed),
         _ => None,
-    };
-    let i = &view.incident;
-    let asks = asks.map(|a| format!("{a}: ")).unwrap_or_default();
-    let service = if i.service.is_empty() { String::new() } else { format!("{}: ", i.service) };
-    Text::clipped(&format!("[{}] {asks}{service}{}", situation::standing_word(view, t), i.title), 200)
+    }
 }
 
 fn offers(view: &IncidentView, style: &Style) -> Vec<Offer> {

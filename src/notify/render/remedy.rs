@@ -147,8 +147,13 @@ pub(super) fn run(view: &IncidentView, style: &Style) -> Option<Block> {
         head = head.plain(" · ").plain(Text::clipped(&run.outcome, 300));
     }
     let allowed = Line::new().plain(Text::clipped(&fill(t.approved_by, &[&run.allowed_by.to_string()]), 160));
-    let short = Block::new(Part::Run, Keep::Always, vec![head.clone(), allowed.clone()]).titled(t.run);
-    let mut lines = vec![head, allowed];
+    let mut lines = vec![head];
+    let failed = matches!(run.state, RunState::NeedsHuman | RunState::Failed | RunState::RolledBack);
+    if failed && !run.plan.on_failure.is_empty() {
+        lines.push(Line::new().plain(Text::clipped(&run.plan.on_failure, 300)));
+    }
+    lines.push(allowed);
+    let short = Block::new(Part::Run, Keep::Always, lines.clone()).titled(t.run);
     lines.extend(run.steps.iter().map(|s| step_line(s, run, t)));
     Some(Block::new(Part::Run, Keep::Run, lines).titled(t.run).or(short))
 }

@@ -19,12 +19,10 @@ pub(super) fn headline(view: &IncidentView, style: &Style) -> Block {
         (_, Severity::Warning) => "🟠",
         (_, Severity::Info) => "🔵",
     };
-    let word = format!("{sign} {}", standing_word(view, style.texts));
-    Block::new(
-        Part::Headline,
-        Keep::Always,
-        vec![Line::new().strong(word).strong(Text::clipped(&format!(" {}", i.title), 300))],
-    )
+    let word = standing_word(view, style.texts);
+    let asks = super::asks(view, style.texts).map(|a| format!("{a}: ")).unwrap_or_default();
+    let line = Line::new().strong(format!("{sign} {word} {asks}")).strong(Text::clipped(&i.title, 300));
+    Block::new(Part::Headline, Keep::Always, vec![line])
 }
 
 /// `RESOLVED`, or how bad it is.
