@@ -2,11 +2,14 @@
 
 mod api;
 mod architecture;
+mod chat;
 mod cli;
 mod correlate;
 mod evidence;
+mod fakes;
 mod intake;
 mod llm;
+mod notify;
 mod peers;
 mod peers_smoke;
 mod playbooks;
