@@ -129,7 +129,7 @@ pub(super) fn answered(view: &IncidentView, style: &Style) -> Option<Block> {
     let (approval, t) = (view.approval.as_ref()?, style.texts);
     let by = approval.decided_by.as_ref().map(ToString::to_string).unwrap_or_default();
     let said = match approval.state {
-        ApprovalState::Approved if !view.run.as_ref().is_some_and(|r| r.plan_hash == approval.plan_hash) => {
+        ApprovalState::Approved if view.run.as_ref().is_none_or(|r| r.plan_hash != approval.plan_hash) => {
             fill(t.approved_by, &[&by])
         }
         ApprovalState::Rejected => fill(t.rejected_by, &[&by]),
