@@ -115,3 +115,63 @@ pub async fn nowhere(request: HttpRequest, routes: web::Data<Routes>) -> HttpRes
         .closing()
         .response()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use actix_web::{App, body, middleware::from_fn, test};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        act, bus::Bus, config::Settings, http::HttpDeps, http_client, intake::commit::Committer,
+        playbook::Registry, steps::Tools, store::Store,
+    };
+
+    async fn panics() -> HttpResponse {
+        panic!("with a secret in it")
+    }
+
+    async fn state(dir: &tempfile::TempDir) -> web::Data<State> {
+        let store = Store::open("", dir.path()).await.expect("a store");
+        let settings = Arc::new(Settings::default());
+        let (committer, _) =
+            Committer::start(store.clone(), 1, Duration::from_secs(1), CancellationToken::new());
+        let tools = Tools {
+            registry: Arc::new(Registry::open(&settings)),
+            http: http_client::new(),
+            prometheus: settings.prometheus.clone(),
+            data_dir: dir.path().to_owned(),
+        };
+        web::Data::new(State::new(
+            HttpDeps {
+                act: act::Deps { store: store.clone(), tools: Arc::new(tools) },
+                bus: Bus::new(&settings.detect.bus),
+                store,
+                committer,
+                settings,
+                reports: Default::default(),
+                ready: Arc::new(|| Ok(())),
+                stop: CancellationToken::new(),
+            },
+            "127.0.0.1:1".parse().expect("an address"),
+        ))
+    }
+
+    #[actix_web::test]
+    async fn a_panic_is_a_problem_without_details() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let app =
+            App::new().app_data(state(&dir).await).wrap(from_fn(front)).route("/", web::get().to(panics));
+        let app = test::init_service(app).await;
+        let request = test::TestRequest::get().uri("/").insert_header(("host", "localhost")).to_request();
+        let error = test::try_call_service(&app, request).await.expect_err("an error that actix answers");
+        let answer = error.error_response();
+        assert_eq!(answer.status(), 500);
+        assert_eq!(answer.headers().get("content-type").map(|v| v.as_bytes()), Some(CONTENT_TYPE.as_bytes()));
+        let text = body::to_bytes(answer.into_body()).await.ok().expect("a body");
+        let text = String::from_utf8(text.to_vec()).expect("UTF-8");
+        assert!(text.contains("urn:uuid:") && !text.contains("secret"), "{text}");
+    }
+}

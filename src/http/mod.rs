@@ -12,7 +12,7 @@ pub mod problem;
 mod query;
 mod server;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -57,4 +57,20 @@ pub struct State {
     logins: auth::Logins,
     bodies: body::Bodies,
     streams: Arc<Semaphore>,
+}
+
+impl State {
+    /// `address` is the one that the listener is bound to.
+    fn new(deps: HttpDeps, address: SocketAddr) -> Self {
+        let settings = deps.settings.clone();
+        let http = &settings.http;
+        Self {
+            doors: Live::new(doors::Doors::new(&settings, address)),
+            logins: auth::Logins::new(http.failed_logins),
+            bodies: body::Bodies::new(http.max_bodies, http.body_timeout),
+            streams: Arc::new(Semaphore::new(http.max_streams)),
+            settings: settings.clone(),
+            deps,
+        }
+    }
 }

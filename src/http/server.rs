@@ -8,15 +8,15 @@ use std::{
 
 use actix_web::{App, HttpResponse, HttpServer, dev::ServerHandle, middleware::from_fn, web};
 use anyhow::Context;
-use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio::task::JoinHandle;
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 use utoipa_actix_web::AppExt;
 
-use super::{HttpDeps, State, api, auth::Logins, body::Bodies, doors::Doors, front, intake, probes, query};
-use crate::config::{Live, Settings};
+use super::{HttpDeps, State, api, doors::Doors, front, intake, probes, query};
+use crate::config::Settings;
 
 /// A server that runs until it is stopped.
 pub struct Server {
@@ -32,16 +32,9 @@ pub fn serve(deps: HttpDeps) -> anyhow::Result<Server> {
     let listen = &settings.listen;
     let listener = TcpListener::bind(listen).with_context(|| format!("listening on {listen}"))?;
     let address = listener.local_addr()?;
-    let http = &settings.http;
-    let state = web::Data::new(State {
-        doors: Live::new(Doors::new(&settings, address)),
-        logins: Logins::new(http.failed_logins),
-        bodies: Bodies::new(http.max_bodies, http.body_timeout),
-        streams: Arc::new(Semaphore::new(http.max_streams)),
-        settings: settings.clone(),
-        deps,
-    });
+    let state = web::Data::new(State::new(deps, address));
     let shared = state.clone();
+    let http = settings.http.clone();
     let document = Arc::new(OnceLock::new());
     let server = HttpServer::new(move || {
         let (app, openapi) = App::new()

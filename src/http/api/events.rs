@@ -1,6 +1,9 @@
 //! The live stream: every line of every timeline as it is written, resumable, as server-sent events.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use actix_web::{
     HttpRequest, HttpResponse, get,
@@ -13,6 +16,7 @@ use serde::Deserialize;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
+    clock,
     http::{
         State,
         auth::{As, Viewer},
@@ -29,6 +33,8 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Another replica's commits ring no bell here: look this often.
 const LOOK: Duration = Duration::from_secs(2);
 const BATCH: i64 = 200;
+/// On PostgreSQL a transaction may commit after one with higher numbers; so far back is looked for such latecomers.
+const LATE: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -71,7 +77,8 @@ pub async fn stream(
     drop(tx);
     let follower = Follower {
         state,
-        position,
+        settled: position,
+        told: BTreeSet::new(),
         incident_id,
         ready: VecDeque::new(),
         greeted: false,
@@ -108,7 +115,10 @@ impl Drop for Place {
 /// One client. Reads as fast as the client takes, so a slow one costs no memory.
 struct Follower {
     state: web::Data<State>,
-    position: i64,
+    /// Everything up to here was told, and nothing can come before it any more.
+    settled: i64,
+    /// What was told after that.
+    told: BTreeSet<i64>,
     incident_id: Option<String>,
     ready: VecDeque<TimelineEntry>,
     greeted: bool,
@@ -121,7 +131,7 @@ impl Follower {
     async fn next(mut self) -> Option<(Chunk, Self)> {
         if !self.greeted {
             self.greeted = true;
-            let greeting = format!("retry: 2000\n: from {}\n\n", self.position);
+            let greeting = format!("retry: 2000\n: from {}\n\n", self.settled);
             return Some((Ok(greeting.into()), self));
         }
         let silent_until = Instant::now() + HEARTBEAT;
@@ -152,11 +162,21 @@ impl Follower {
 
     async fn look(&mut self) -> store::Result<()> {
         let mut tx = self.state.deps.store.read().await?;
-        let entries = timeline::since(&mut tx, self.position, BATCH).await?;
-        let Some(last) = entries.last() else { return Ok(()) };
-        self.position = last.seq;
+        let limit = BATCH + i64::try_from(self.told.len()).unwrap_or(BATCH);
+        let entries = timeline::since(&mut tx, self.settled, limit).await?;
+        let old = clock::before(clock::now(), LATE);
+        let settled = entries.iter().take_while(|e| e.at < old).last().map(|e| e.seq);
         let wanted = self.incident_id.as_deref();
-        self.ready.extend(entries.into_iter().filter(|e| wanted.is_none_or(|id| id == e.incident_id)));
+        for entry in entries {
+            let new = self.told.insert(entry.seq);
+            if new && wanted.is_none_or(|id| id == entry.incident_id) {
+                self.ready.push_back(entry);
+            }
+        }
+        if let Some(seq) = settled {
+            self.settled = seq;
+            self.told = self.told.split_off(&(seq + 1));
+        }
         Ok(())
     }
 }
