@@ -22,14 +22,14 @@ use crate::{
     http, http_client, ids,
     intake::{
         commit::{Committer, NotCommitted},
-        expire, reconcile, watches,
+        expire, reconcile, slack, telegram, watches,
     },
     llm::Chain,
     model::{Anomaly, AnomalyEvent},
     notify,
     pipeline::Pipeline,
     playbook::Registry,
-    selfwatch,
+    redact, selfwatch,
     steps::Tools,
     store::{Store, anomalies, leases},
     verify,
@@ -53,6 +53,7 @@ impl App {
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
         clock::mark_start();
         http_client::install_tls();
+        redact::set_extra(settings.diagnose.mask_patterns());
         let settings = Arc::new(settings);
         lock::make_data_dir(&settings.data_dir)?;
         let embedded = settings.store.url.is_empty();
@@ -79,6 +80,7 @@ impl App {
     /// Takes over what may change while it runs: playbooks and their policy, correlation, source credentials and host names.
     /// Returns what the playbooks' lint has to say.
     pub fn reload(&self, settings: &Settings) -> Vec<crate::playbook::Finding> {
+        redact::set_extra(settings.diagnose.mask_patterns());
         self.correlate.set(settings.correlate.clone());
         self.server.reload(settings);
         self.registry.reload(settings)
@@ -138,7 +140,8 @@ impl Build {
         let stages = pipeline.clone();
         self.parts.start("pipeline", |stop| stages.run(owner.clone(), stop));
         self.schedules(&committer, &owner);
-        let server = self.server(committer, pipeline.act.clone())?;
+        let slack = self.listeners();
+        let server = self.server(committer, pipeline.act.clone(), slack)?;
         Ok(App {
             settings: self.settings,
             server,
@@ -255,7 +258,28 @@ impl Build {
         });
     }
 
-    fn server(&self, committer: Committer, act: act::Deps) -> anyhow::Result<http::Server> {
+    /// Those who listen to people's buttons and commands; what the HTTP server needs to take Slack's.
+    fn listeners(&mut self) -> Option<Arc<slack::Deps>> {
+        let (notify, language) = (self.settings.notify.clone(), self.settings.language);
+        if notify.telegram.is_on() && notify.telegram.listen {
+            let deps = telegram::Deps::new(self.store.clone(), notify.telegram, language);
+            self.parts.start("telegram", |stop| async move { telegram::run(&deps, stop).await });
+        }
+        if !notify.slack.has_buttons() {
+            return None;
+        }
+        let deps = Arc::new(slack::Deps::new(self.store.clone(), notify.slack, language));
+        let working = deps.clone();
+        self.parts.start("slack", |stop| async move { slack::run(&working, stop).await });
+        Some(deps)
+    }
+
+    fn server(
+        &self,
+        committer: Committer,
+        act: act::Deps,
+        slack: Option<Arc<slack::Deps>>,
+    ) -> anyhow::Result<http::Server> {
         let ended = self.parts.ended();
         let breakers = self.breakers.clone();
         let reports: BTreeMap<&'static str, http::Report> =
@@ -267,6 +291,7 @@ impl Build {
             bus: self.bus.clone(),
             settings: self.settings.clone(),
             reports,
+            slack,
             ready: Arc::new(move || match ended.get() {
                 None => Ok(()),
                 Some(part) => Err(format!("the part {part} has ended; restart the service")),
@@ -285,9 +310,13 @@ async fn keep_signals(
     loop {
         let event = tokio::select! {
             event = found.recv() => event,
-            () = stop.cancelled() => found.try_recv().ok(),
+            () = stop.cancelled() => match found.try_recv() {
+                Ok(event) => Some(event),
+                Err(_) => return,
+            },
         };
-        let Some(event) = event else { return };
+        // Nobody finds anything any more: the detectors have ended, and those who stop the parts know.
+        let Some(event) = event else { return stop.cancelled().await };
         while let Err(e) = committer.anomaly(event.clone()).await {
             if e == NotCommitted::Stopped {
                 return;

@@ -66,7 +66,7 @@ pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
 async fn create(args: Create, context: &Context) -> Result<(), Failure> {
     #[derive(Deserialize)]
     struct Created {
-        secret: String,
+        token: String,
     }
     let client = Client::new(&args.server, context)?;
     let answer: Value = client.post("/tokens", &json!({ "name": args.name, "role": args.role })).await?;
@@ -75,7 +75,7 @@ async fn create(args: Create, context: &Context) -> Result<(), Failure> {
     }
     let created: Created = serde_json::from_value(answer).map_err(anyhow::Error::from)?;
     eprintln!("Token {} with the role {}; it is not shown again:", output::line(&args.name), args.role);
-    output::print(&created.secret)
+    output::print(&created.token)
 }
 
 async fn list(args: List, context: &Context) -> Result<(), Failure> {

@@ -1,7 +1,5 @@
 //! One anomaly event: stored always, joined to an incident where there is one, and opening one only if the settings let it.
 
-use jiff::Timestamp;
-
 use super::{At, Outcome, lifecycle};
 use crate::{
     clock,
@@ -17,7 +15,9 @@ use crate::{
 
 pub(super) async fn apply(deps: &At<'_>, tx: &mut Tx, event: AnomalyEvent, out: &mut Outcome) -> Result<()> {
     match (anomalies::open_by_key(tx, &event.key).await?, event.ended_at) {
-        (Some(known), Some(ended_at)) => ends(deps, tx, known, ended_at, out).await,
+        (Some(known), Some(_)) => {
+            ends(deps, tx, Anomaly { ended_at: event.ended_at, detail: event.detail, ..known }, out).await
+        }
         (Some(known), None) => {
             let now = Anomaly { title: event.title, detail: event.detail, severity: event.severity, ..known };
             anomalies::update(tx, &now).await
@@ -116,14 +116,7 @@ fn is_log(kind: AnomalyKind) -> bool {
     kind != AnomalyKind::Metric
 }
 
-async fn ends(
-    deps: &At<'_>,
-    tx: &mut Tx,
-    known: Anomaly,
-    ended_at: Timestamp,
-    out: &mut Outcome,
-) -> Result<()> {
-    let over = Anomaly { ended_at: Some(ended_at), ..known };
+async fn ends(deps: &At<'_>, tx: &mut Tx, over: Anomaly, out: &mut Outcome) -> Result<()> {
     anomalies::update(tx, &over).await?;
     let Some(id) = over.incident_id else { return Ok(()) };
     timeline::add(tx, &id, TimelineKind::AnomalyEnded, &format!("Over: {}", over.title), None).await?;

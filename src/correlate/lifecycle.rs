@@ -5,9 +5,10 @@ use jiff::Timestamp;
 use super::{At, Deps, Outcome};
 use crate::{
     clock, ids, metrics,
-    model::{Actor, ApprovalState, Incident, IncidentState, Labels, Severity, Stage, TimelineKind},
+    model::{Incident, IncidentState, Labels, Severity, Stage, TimelineKind},
+    steer,
     store::{
-        Result, Tx, alerts, anomalies, approvals,
+        Result, Tx, alerts, anomalies,
         decisions::{self, About},
         incidents, messages, timeline,
     },
@@ -36,6 +37,11 @@ pub(super) async fn admit(deps: &At<'_>, tx: &mut Tx, s: &Signal, out: &mut Outc
     };
     let about = About { fingerprint: s.fingerprint.as_deref(), incident_id: Some(&incident.id) };
     decisions::add(tx, Stage::Correlate, about, outcome, clause, &why).await?;
+    if incident.alert_count == 0 && s.fingerprint.is_some() {
+        // A rule that somebody wrote says better what broke than the anomaly that opened the incident.
+        incident.title.clone_from(&s.title);
+        incident.service.clone_from(&s.service);
+    }
     incident.severity = incident.severity.max(s.severity);
     incident.started_at = incident.started_at.min(s.started_at);
     incident.last_signal_at = incident.last_signal_at.max(s.started_at);
@@ -270,24 +276,12 @@ pub(super) async fn resolve_if_over(
     i.resolved_by = Some("alerts resolved".into());
     flip(deps, tx, &mut i, out).await?;
     incidents::save(tx, &i).await?;
-    supersede_approvals(tx, id).await?;
+    steer::supersede_questions(tx, id, "the incident was resolved").await?;
     timeline::add(tx, id, TimelineKind::Resolved, &format!("Resolved: {why}"), None).await?;
     decisions::add(tx, Stage::Correlate, About::incident(id), "resolved", "all alerts resolved", why).await?;
     metrics::INCIDENT_TRANSITIONS.with_label_values(&[IncidentState::Resolved.as_str()]).inc();
     tracing::info!(incident.id = %id, why, "incident resolved");
     incidents::touch(tx, id).await
-}
-
-/// A question about an incident that is over is no question any more.
-async fn supersede_approvals(tx: &mut Tx, incident_id: &str) -> Result<()> {
-    let by = Actor::aiops("correlate");
-    for a in approvals::of(tx, incident_id).await? {
-        let why = Some("the incident was resolved");
-        if a.state == ApprovalState::Pending {
-            approvals::decide(tx, &a.id, ApprovalState::Superseded, &by, clock::now(), why).await?;
-        }
-    }
-    Ok(())
 }
 
 /// Looks at a flapping or suppressed incident again: if it has calmed down, or its maintenance is over, people are told how

@@ -146,6 +146,7 @@ mod tests {
         };
         web::Data::new(State::new(
             HttpDeps {
+                slack: None,
                 act: act::Deps { store: store.clone(), tools: Arc::new(tools) },
                 bus: Bus::new(&settings.detect.bus),
                 store,

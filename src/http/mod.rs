@@ -11,6 +11,7 @@ mod probes;
 pub mod problem;
 mod query;
 mod server;
+mod slack;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -45,6 +46,8 @@ pub struct HttpDeps {
     /// Parts that report about themselves, by name: `breakers`, `channels` …
     pub reports: BTreeMap<&'static str, Report>,
     pub ready: Ready,
+    /// Takes presses of Slack's buttons; none: they are off.
+    pub slack: Option<Arc<crate::intake::slack::Deps>>,
     /// Ends the live streams, which would otherwise hold up a shutdown.
     pub stop: CancellationToken,
 }

@@ -15,7 +15,7 @@ use utoipa::{
 };
 use utoipa_actix_web::AppExt;
 
-use super::{HttpDeps, State, api, doors::Doors, front, intake, probes, query};
+use super::{HttpDeps, State, api, doors::Doors, front, intake, probes, query, slack};
 use crate::config::Settings;
 
 /// A server that runs until it is stopped.
@@ -43,6 +43,7 @@ pub fn serve(deps: HttpDeps) -> anyhow::Result<Server> {
             .app_data(shared.clone())
             .app_data(query::path_config())
             .map(|app| app.wrap(from_fn(front::front)))
+            .configure(slack::routes)
             .configure(intake::routes)
             .configure(api::routes)
             .configure(probes::routes)

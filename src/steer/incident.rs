@@ -6,6 +6,7 @@ use super::{Error, Result};
 use crate::{
     clock, metrics,
     model::{Actor, ApprovalState, Incident, IncidentState, Stage, TimelineKind},
+    store,
     store::{
         Tx, approvals, audit,
         decisions::{self, About},
@@ -60,7 +61,7 @@ pub async fn resolve(tx: &mut Tx, id: &str, by: &Actor, reason: &str) -> Result<
 }
 
 /// Closes the questions about an incident that nobody needs to answer any more.
-pub async fn supersede_questions(tx: &mut Tx, incident_id: &str, why: &str) -> Result<()> {
+pub async fn supersede_questions(tx: &mut Tx, incident_id: &str, why: &str) -> store::Result<()> {
     let by = Actor::aiops("steer");
     for a in approvals::of(tx, incident_id).await? {
         if a.state == ApprovalState::Pending

@@ -90,11 +90,12 @@ pub async fn owe(tx: &mut Tx, incident_id: &str, channels: &[String], now: Times
     Ok(())
 }
 
-/// The incident has a newer version: whatever is owed about it falls due. Dead ones get a new chance with it.
+/// The incident has a newer version: whatever is owed about it falls due. Dead ones get a new chance with it. Only a backoff
+/// after a failure is kept: what waited for news has them now.
 pub(super) async fn fall_due(tx: &mut Tx, incident_id: &str, now: Timestamp) -> Result<()> {
     exec!(tx, |c| sqlx::query(
         "UPDATE messages SET wanted_version = (SELECT version FROM incidents WHERE id = $1), \
-         next_at = CASE WHEN state = 'due' AND next_at > $2 THEN next_at ELSE $2 END, \
+         next_at = CASE WHEN state = 'due' AND attempts > 0 AND next_at > $2 THEN next_at ELSE $2 END, \
          attempts = CASE WHEN state = 'due' THEN attempts ELSE 0 END, \
          due_since = CASE WHEN state = 'due' THEN due_since ELSE $2 END, state = 'due' WHERE incident_id = $1"
     )

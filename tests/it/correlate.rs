@@ -241,4 +241,14 @@ on_both_stores! {
         }
         assert_eq!(all(&store).await[0].state, IncidentState::Resolved, "an incident without alerts ends with its anomalies");
     }
+
+    async fn a_rule_that_joins_names_what_an_anomaly_opened(store: Store) {
+        let always = config::Correlate { anomaly_opens: config::AnomalyOpens::Always, ..Default::default() };
+        let deps = deps(&store, always);
+        deliver(&deps, Delivery::Anomaly(Box::new(anomaly("billing", AnomalyKind::Metric, "m")))).await;
+        assert_eq!(all(&store).await[0].title, "metric on billing");
+        alert(&deps, firing("Down", "billing", clock::now())).await;
+        let i = all(&store).await.remove(0);
+        assert_eq!((i.title.as_str(), i.severity), ("Down on billing", Severity::Critical));
+    }
 }

@@ -32,9 +32,14 @@ pub struct Prometheus {
 impl Prometheus {
     /// `dir` keeps its configuration, data and log.
     pub async fn start(config: &str, dir: &Path) -> Self {
+        Self::start_at(free_port(), config, dir).await
+    }
+
+    /// On a port that others were told of before.
+    pub async fn start_at(port: u16, config: &str, dir: &Path) -> Self {
         let file = dir.join("prometheus.yml");
         fs::write(&file, config).expect("the test's directory is writable");
-        let (url, port) = free_url();
+        let url = format!("http://127.0.0.1:{port}");
         let mut command = script("prometheus.sh");
         command.arg("run").arg(port.to_string()).args([&file, &dir.join("prometheus")]);
         let child =
@@ -53,9 +58,14 @@ pub struct Alertmanager {
 impl Alertmanager {
     /// `dir` keeps its configuration, silences, notification log and own log.
     pub async fn start(config: &str, dir: &Path) -> Self {
+        Self::start_at(free_port(), config, dir).await
+    }
+
+    /// On a port that others were told of before.
+    pub async fn start_at(port: u16, config: &str, dir: &Path) -> Self {
         let file = dir.join("alertmanager.yml");
         fs::write(&file, config).expect("the test's directory is writable");
-        let (url, port) = free_url();
+        let url = format!("http://127.0.0.1:{port}");
         let mut command = script("alertmanager.sh");
         command.arg("run").arg(port.to_string()).args([&file, &dir.join("alertmanager")]);
         let child =

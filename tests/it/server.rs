@@ -98,6 +98,7 @@ impl Running {
         let server = serve(HttpDeps {
             store: store.clone(),
             committer,
+            slack: None,
             act: act::Deps {
                 store: store.clone(),
                 tools: Arc::new(Tools {

@@ -20,10 +20,6 @@ pub struct Service {
 
 impl Service {
     /// `yaml` is the settings file but for `listen` and `data_dir`.
-    pub async fn start(yaml: &str) -> Self {
-        Self::start_in(&peers::scratch("service"), yaml).await
-    }
-
     pub async fn start_in(dir: &Path, yaml: &str) -> Self {
         let port = peers::free_port();
         let config = dir.join("aiops.yaml");
@@ -70,7 +66,13 @@ impl Service {
     }
 
     /// Asks again and again until `found` gives something.
-    pub async fn until<T>(&self, within: Duration, path: &str, what: &str, found: impl Fn(&Value) -> Option<T>) -> T {
+    pub async fn until<T>(
+        &self,
+        within: Duration,
+        path: &str,
+        what: &str,
+        found: impl Fn(&Value) -> Option<T>,
+    ) -> T {
         let deadline = Instant::now() + within;
         loop {
             let answer = self.get(path).await;

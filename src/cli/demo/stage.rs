@@ -70,10 +70,10 @@ impl Stage {
 async fn intake_token(client: &Client) -> anyhow::Result<Secret> {
     #[derive(Deserialize)]
     struct Created {
-        secret: String,
+        token: String,
     }
     let body = json!({ "name": "demo", "role": "intake" });
     let created: Created =
         client.post("/tokens", &body).await.map_err(|e| anyhow::anyhow!("making a token: {}", e.message))?;
-    Ok(Secret::new(created.secret))
+    Ok(Secret::new(created.token))
 }

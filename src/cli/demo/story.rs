@@ -88,7 +88,7 @@ impl Story {
                     self.entries.push(entry);
                     match kind {
                         TimelineKind::Proposed if !self.asked => asked = self.ask(stage, args.yes).await?,
-                        TimelineKind::Resolved => return Ok(true),
+                        TimelineKind::Resolved | TimelineKind::Verified if self.is_over() => return Ok(true),
                         TimelineKind::Rejected | TimelineKind::Expired | TimelineKind::NeedsHuman => return Ok(false),
                         _ => {}
                     }
@@ -98,6 +98,12 @@ impl Story {
                 () = sleep_until(self.deadline), if asked.is_none() => return Ok(false),
             }
         }
+    }
+
+    /// The alerts are gone, and a fix that was made has been verified: whichever comes last.
+    fn is_over(&self) -> bool {
+        let has = |kind| self.entries.iter().any(|e| e.kind == kind);
+        has(TimelineKind::Resolved) && (has(TimelineKind::Verified) || !has(TimelineKind::RunStarted))
     }
 
     fn health(&mut self, broke_at: Option<Timestamp>, healed_at: Option<Timestamp>) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! Language models that refuse, hang, garble, truncate and invent: the diagnosis loses nothing but words.
 
-mod fake;
+pub mod fake;
 pub mod scene;
 
 use std::time::{Duration, Instant};
