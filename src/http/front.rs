@@ -171,7 +171,7 @@ mod tests {
         let answer = error.error_response();
         assert_eq!(answer.status(), 500);
         assert_eq!(answer.headers().get("content-type").map(|v| v.as_bytes()), Some(CONTENT_TYPE.as_bytes()));
-        let text = body::to_bytes(answer.into_body()).await.ok().expect("a body");
+        let text = body::to_bytes(answer.into_body()).await.expect("a body");
         let text = String::from_utf8(text.to_vec()).expect("UTF-8");
         assert!(text.contains("urn:uuid:") && !text.contains("secret"), "{text}");
     }

@@ -65,6 +65,8 @@ pub fn serve(deps: HttpDeps) -> anyhow::Result<Server> {
     .keep_alive(http.keep_alive)
     .client_request_timeout(http.header_timeout)
     .client_disconnect_timeout(Duration::from_secs(2))
+    // A client that has left the live stream gives its seat back at once, not at the next heartbeat.
+    .h1_allow_half_closed(false)
     .shutdown_timeout(http.shutdown_timeout.as_secs())
     .disable_signals()
     .listen(listener)?

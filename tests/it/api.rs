@@ -549,7 +549,7 @@ impl Follower {
 
 #[tokio::test]
 async fn the_stream_tells_what_happens_and_resumes_where_it_broke() {
-    let running = Running::with(|s| s.http.max_streams = 2).await;
+    let running = Running::with(|s| s.http.max_streams = 3).await;
     let incident = open_incident(&running, "a").await;
     let other = open_incident(&running, "b").await;
     let mut live = Follower::new(&running, "/api/v1/events", "").await;
@@ -559,7 +559,6 @@ async fn the_stream_tells_what_happens_and_resumes_where_it_broke() {
     let text = live.until("line one").await;
     assert!(!text.contains("it begins"), "what was before is not told: {text}");
     assert!(text.contains("event: timeline\ndata: {"), "{text}");
-    drop(live);
     add_line(&running, &other, "line two").await;
     add_line(&running, &incident, "line three").await;
 
@@ -580,6 +579,17 @@ async fn the_stream_tells_what_happens_and_resumes_where_it_broke() {
         )
         .await;
     answer.is_problem(400, "Last-Event-ID");
+    drop(one);
+    let mut again = 503;
+    for _ in 0..100 {
+        let bearer = format!("Bearer {}", running.admin);
+        again = running.send("GET", "/api/v1/events", &[("Authorization", &bearer)], b"").await.status;
+        if again == 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(again, 200, "the seat of a client that left is free at once");
     let started = std::time::Instant::now();
     running.stop().await;
     assert!(started.elapsed() < Duration::from_secs(5), "streams do not hold up a shutdown");
