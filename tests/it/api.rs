@@ -89,7 +89,7 @@ async fn routes(running: &Running) -> Vec<(String, String, serde_json::Value)> {
 
 /// The roles that an operation's `security` names for a token.
 fn roles(operation: &serde_json::Value) -> Vec<Role> {
-    let schemes = operation["security"].as_array().expect("every operation says who may").iter();
+    let schemes = operation["security"].as_array().into_iter().flatten();
     let named = schemes.filter_map(|s| s["token"].as_array()).flatten();
     named.map(|role| role.as_str().expect("a role").parse().expect("a role")).collect()
 }
@@ -104,9 +104,13 @@ async fn every_route_lets_in_exactly_the_roles_that_its_document_names() {
     let routes = routes(&running).await;
     assert!(routes.len() >= 32, "{}", routes.len());
     for (method, path, operation) in &routes {
+        if path.ends_with("/slack/interactive") {
+            let unsigned = running.send(method, path, &[], b"payload={}").await;
+            assert!(matches!(unsigned.status, 401 | 404), "Slack's signature is what counts: {unsigned:?}");
+            continue;
+        }
         let named = roles(operation);
         assert!(!named.is_empty(), "{method} {path} names no role");
-        let slack_signature = path.ends_with("/slack/interactive");
         let refused = |answer: &Answer| matches!(answer.status, 401 | 403);
         let local =
             operation["security"].as_array().expect("schemes").iter().any(|s| s == &serde_json::json!({}));
@@ -114,11 +118,7 @@ async fn every_route_lets_in_exactly_the_roles_that_its_document_names() {
         // What holds the line open is asked for no more than its head.
         let json = ("Content-Type", "application/json");
         let answer = running.send(method, path, &[json], b"").await;
-        assert_eq!(
-            refused(&answer),
-            !(local || source || slack_signature),
-            "{method} {path} without a token: {answer:?}"
-        );
+        assert_eq!(refused(&answer), !(local || source), "{method} {path} without a token: {answer:?}");
         for (role, token) in &tokens {
             let bearer = format!("Bearer {token}");
             let headers = [json, ("Authorization", bearer.as_str()), ("X-Forwarded-For", "192.0.2.1")];
@@ -129,7 +129,7 @@ async fn every_route_lets_in_exactly_the_roles_that_its_document_names() {
         }
         let wrong = [json, ("Authorization", "Bearer no-such-token-no-such-token")];
         let answer = running.send(method, path, &wrong, b"").await;
-        if !local && !slack_signature {
+        if !local {
             answer.is_problem(401, "Authorization: Bearer");
             assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
         }
@@ -158,6 +158,7 @@ async fn the_document_lists_every_route_and_every_route_is_there() {
         ("POST", "/api/v1/automation/start"),
         ("POST", "/api/v1/webhooks/alertmanager"),
         ("POST", "/api/v1/webhooks/x"),
+        ("POST", "/api/v1/webhooks/slack/interactive"),
         ("POST", "/api/v2/alerts"),
         ("POST", "/api/v1/changes"),
         ("POST", "/api/v1/logs"),
