@@ -11,6 +11,7 @@ mod explain;
 mod incident;
 mod output;
 mod playbook;
+mod run;
 mod serve;
 mod table;
 mod token;
@@ -64,6 +65,8 @@ enum Command {
     #[command(subcommand)]
     Playbook(playbook::Command),
     #[command(subcommand)]
+    Run(run::Command),
+    #[command(subcommand)]
     Automation(automation::Command),
     #[command(subcommand)]
     Token(token::Command),
@@ -112,6 +115,7 @@ fn run(command: Command, context: &Context) -> Result<(), Failure> {
             Command::Reject(args) => approve::reject(args, context).await,
             Command::Explain(args) => explain::run(args, context).await,
             Command::Playbook(command) => playbook::run(command, context).await,
+            Command::Run(command) => run::run(command, context).await,
             Command::Automation(command) => automation::run(command, context).await,
             Command::Token(command) => token::run(command, context).await,
             Command::Completions(args) => completions::run(args),

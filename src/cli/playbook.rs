@@ -158,16 +158,53 @@ async fn start(args: Run, context: &Context) -> Result<(), Failure> {
     if args.server.json {
         return output::print_json(&answer);
     }
-    let plan = answer.get("plan").cloned().and_then(|plan| serde_json::from_value::<Plan>(plan).ok());
-    let plan = plan.as_ref().map(approve::describe).unwrap_or_default();
-    let end = match answer.get("id").and_then(Value::as_str) {
-        Some(id) => format!(
-            "Run {} is started; `aiops incident show` and the API's /runs follow it.",
-            approve::short(id)
-        ),
-        None => "Nothing was done: this was a dry run.".to_owned(),
-    };
-    output::print(format!("{plan}\n{end}").trim_start())
+    let shown: Shown = serde_json::from_value(answer).map_err(anyhow::Error::from)?;
+    output::print(&shown.render())
+}
+
+/// A dry run, or the run that was started.
+#[derive(Deserialize)]
+struct Shown {
+    /// Of the run, if there is one.
+    id: Option<String>,
+    plan: Plan,
+    #[serde(default)]
+    guards: Vec<Guard>,
+    #[serde(default)]
+    probes: Vec<Probed>,
+}
+
+#[derive(Deserialize)]
+struct Guard {
+    holds: bool,
+    text: String,
+}
+
+#[derive(Deserialize)]
+struct Probed {
+    does: String,
+    now: Option<String>,
+}
+
+impl Shown {
+    fn render(&self) -> String {
+        let mut lines = vec![approve::describe(&self.plan)];
+        for guard in &self.guards {
+            let word = if guard.holds { "allows it" } else { "forbids it" };
+            lines.push(format!("  guard {word}: {}", output::line(&guard.text)));
+        }
+        for probe in &self.probes {
+            let now = probe.now.as_deref().unwrap_or("not asked");
+            lines.push(format!("  now: {}: {}", output::line(&probe.does), output::line(now)));
+        }
+        lines.push(match &self.id {
+            Some(id) => {
+                format!("Run {0} is started; `aiops run show {0}` follows it.", approve::short(id))
+            }
+            None => "Nothing was done: this was a dry run.".to_owned(),
+        });
+        lines.join("\n")
+    }
 }
 
 fn parameter(text: &str) -> Result<(String, String), String> {

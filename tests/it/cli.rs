@@ -36,9 +36,16 @@ fn help_shows_examples_and_every_exit_status() {
     assert_eq!(code, 0);
     assert!(out.contains("aiops incident list"), "{out}");
     assert!(out.contains("Exit status: 0 done, 1 failed, 2 wrong usage, 69 server unavailable, 77 not allowed, 78 wrong settings."));
-    for command in
-        ["check", "incident list", "approve", "explain", "playbook run", "token create", "automation stop"]
-    {
+    for command in [
+        "check",
+        "incident list",
+        "approve",
+        "explain",
+        "playbook run",
+        "run settle",
+        "token create",
+        "automation stop",
+    ] {
         let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let (code, out, err) = run(dir.path(), &args);
         assert_eq!((code, err.as_str()), (0, ""), "{command}");
