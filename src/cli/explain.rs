@@ -41,7 +41,7 @@ pub async fn run(args: Args, context: &Context) -> Result<(), Failure> {
 struct Explanation {
     alert: Option<Alert>,
     incident: Option<Incident>,
-    decisions: Vec<Decision>,
+    items: Vec<Decision>,
 }
 
 fn render(found: &Explanation) -> String {
@@ -59,10 +59,10 @@ fn render(found: &Explanation) -> String {
         Some(i) => lines.push(format!("Incident {} {}: {}", i.short_id(), i.state, output::line(&i.title))),
         None => lines.push("It belongs to no incident.".to_owned()),
     }
-    if found.decisions.is_empty() {
+    if found.items.is_empty() {
         lines.push("Nothing was decided about it yet.".to_owned());
     }
-    lines.extend(found.decisions.iter().map(told));
+    lines.extend(found.items.iter().map(told));
     lines.join("\n")
 }
 

@@ -40,6 +40,23 @@ pub fn line(text: &str) -> String {
     plain(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
+/// Lines of at most `width` characters, broken between words; a longer word has a line of its own.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.last_mut().expect("there is always a line");
+        if last.is_empty() {
+            last.push_str(word);
+        } else if last.chars().count() + 1 + word.chars().count() <= width {
+            last.push(' ');
+            last.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
 /// `14:02:07` in the machine's zone.
 pub fn clock_time(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string()
@@ -84,6 +101,13 @@ mod tests {
     fn text_from_elsewhere_cannot_steer_the_terminal() {
         assert_eq!(plain("a\x1b]0;owned\x07b\n\u{202e}c"), "a\u{fffd}]0;owned\u{fffd}b\n\u{fffd}c");
         assert_eq!(line(" two\n lines\t"), "two lines");
+    }
+
+    #[test]
+    fn long_lines_break_between_words() {
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("incomprehensibilities x", 5), ["incomprehensibilities", "x"]);
+        assert_eq!(wrap("", 5), [""]);
     }
 
     #[test]

@@ -230,7 +230,10 @@ pub(super) fn probe(probe: &Probe) -> String {
     match probe {
         Probe::Prometheus { query, expect } => format!("{query} {}", expected(expect)),
         Probe::Http { url, expect } if expect.is_empty() => format!("{url} answers 2xx"),
-        Probe::Http { url, expect } => format!("{url} answers one of {expect:?}"),
+        Probe::Http { url, expect } => {
+            let statuses: Vec<String> = expect.iter().map(u16::to_string).collect();
+            format!("{url} answers {}", statuses.join(" or "))
+        }
         Probe::Command { argv } => format!("{} exits with 0", argv.join(" ")),
     }
 }

@@ -48,7 +48,7 @@ fn cut(text: &str, width: usize) -> String {
 }
 
 /// Columns of the terminal on standard output, if it is one.
-fn terminal_width() -> Option<usize> {
+pub fn terminal_width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
     (size.ws_col > 0).then_some(usize::from(size.ws_col))
 }

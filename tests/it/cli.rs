@@ -1,5 +1,7 @@
 //! The command line as people and scripts meet it: the real binary, its exit statuses, its words.
 
+mod running;
+
 use std::{
     path::Path,
     process::{Command, Output, Stdio},

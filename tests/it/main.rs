@@ -5,6 +5,7 @@ mod architecture;
 mod chat;
 mod cli;
 mod correlate;
+mod demo;
 mod drill;
 mod evidence;
 mod fakes;

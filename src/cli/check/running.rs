@@ -30,7 +30,7 @@ fn report(status: &Value, findings: &mut Findings) {
     for alarm in status["alarms"].as_array().into_iter().flatten() {
         findings.error("alarm", alarm["text"].as_str().map_or_else(|| alarm.to_string(), str::to_owned));
     }
-    for breaker in status["parts"]["breakers"].as_array().into_iter().flatten() {
+    for breaker in status["breakers"].as_array().into_iter().flatten() {
         let word = |key: &str| breaker[key].as_str().unwrap_or("unknown").to_owned();
         let at = format!("breaker {}", word("name"));
         match word("state").as_str() {

@@ -18,7 +18,8 @@ use crate::{
 const ASK_EVERY: Duration = Duration::from_millis(500);
 /// The rule's `for:`.
 const FIRES_AFTER: Duration = Duration::from_secs(2);
-const RESOLVES_AFTER: Duration = Duration::from_secs(1);
+/// Prometheus would not notice any sooner; the verification, which asks the victim itself, is done by then.
+const RESOLVES_AFTER: Duration = Duration::from_secs(5);
 
 /// What the rule knows of the victim.
 #[derive(Clone, Copy, Debug, Default)]

@@ -10,7 +10,7 @@ use super::{
     words::{self, Text},
 };
 use crate::{
-    cli::{Failure, output},
+    cli::{Failure, output, table},
     clock,
     config::Language,
     model::{TimelineEntry, TimelineKind},
@@ -21,7 +21,13 @@ pub struct Screen {
     language: Language,
     colours: bool,
     started: Timestamp,
+    width: usize,
+    /// What the latest diagnosis said.
+    diagnosed: String,
 }
+
+/// Where the text of a line begins.
+const MARGIN: usize = 25;
 
 #[derive(Clone, Copy)]
 enum Colour {
@@ -35,7 +41,14 @@ enum Colour {
 
 impl Screen {
     pub fn new(json: bool, language: Language) -> Self {
-        Self { json, language, colours: crate::telemetry::colours(&std::io::stdout()), started: clock::now() }
+        Self {
+            json,
+            language,
+            colours: crate::telemetry::colours(&std::io::stdout()),
+            started: clock::now(),
+            width: table::terminal_width().unwrap_or(110).clamp(60, 140),
+            diagnosed: String::new(),
+        }
     }
 
     pub fn text(&self, text: &Text) -> &'static str {
@@ -61,8 +74,16 @@ impl Screen {
         self.show(at, "page", &format!("{heading}: {shown}"), Colour::Blue, json!({}))
     }
 
-    pub fn entry(&self, e: &TimelineEntry) -> Result<(), Failure> {
+    /// A diagnosis that says the same as the one before is not told in full again, but to machines.
+    pub fn entry(&mut self, e: &TimelineEntry) -> Result<(), Failure> {
         let more = json!({ "incident_id": e.incident_id, "seq": e.seq, "actor": e.actor });
+        let again = e.kind == TimelineKind::Diagnosed && e.text == self.diagnosed;
+        if again && !self.json {
+            return self.show(e.at, e.kind.as_str(), self.text(&words::AGAIN), colour(e.kind), more);
+        }
+        if e.kind == TimelineKind::Diagnosed {
+            self.diagnosed.clone_from(&e.text);
+        }
         self.show(e.at, e.kind.as_str(), &e.text, colour(e.kind), more)
     }
 
@@ -128,7 +149,8 @@ impl Screen {
         }
         let passed = clock::between(self.started, at).as_secs_f64();
         let kind = self.paint(&format!("{:<15}", kind.replace('_', " ")), colour);
-        output::print(&format!("{passed:>6.1}  {kind}  {}", output::line(text)))
+        let text = output::wrap(&output::line(text), self.width - MARGIN);
+        output::print(&format!("{passed:>6.1}  {kind}  {}", text.join(&format!("\n{:MARGIN$}", ""))))
     }
 
     fn paint(&self, text: &str, colour: Colour) -> String {

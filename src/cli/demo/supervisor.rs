@@ -151,7 +151,7 @@ struct Door {
 }
 
 async fn restart(door: web::Data<Door>, service: web::Path<String>, request: HttpRequest) -> HttpResponse {
-    if let Err(refusal) = door.admit(&service, &request) {
+    if let Some(refusal) = door.refusal(&service, &request) {
         return refusal;
     }
     match door.restart().await {
@@ -161,7 +161,7 @@ async fn restart(door: web::Data<Door>, service: web::Path<String>, request: Htt
 }
 
 async fn health(door: web::Data<Door>, service: web::Path<String>, request: HttpRequest) -> HttpResponse {
-    if let Err(refusal) = door.admit(&service, &request) {
+    if let Some(refusal) = door.refusal(&service, &request) {
         return refusal;
     }
     match door.victim.is_healthy().await {
@@ -171,16 +171,17 @@ async fn health(door: web::Data<Door>, service: web::Path<String>, request: Http
 }
 
 impl Door {
-    fn admit(&self, service: &str, request: &HttpRequest) -> Result<(), HttpResponse> {
+    /// The answer to a request that may not, or cannot, be met.
+    fn refusal(&self, service: &str, request: &HttpRequest) -> Option<HttpResponse> {
         let given =
             request.headers().get("authorization").and_then(|v| v.as_bytes().strip_prefix(b"Bearer "));
         if !given.is_some_and(|token| self.token.matches(token)) {
-            return Err(HttpResponse::Unauthorized().body("the supervisor's token is needed"));
+            return Some(HttpResponse::Unauthorized().body("the supervisor's token is needed"));
         }
         if service != SERVICE {
-            return Err(HttpResponse::NotFound().body(format!("there is no service {service}")));
+            return Some(HttpResponse::NotFound().body(format!("there is no service {service}")));
         }
-        Ok(())
+        None
     }
 
     async fn restart(&self) -> anyhow::Result<u32> {

@@ -28,6 +28,7 @@ pub const COUPONS: Text = Text(
 );
 pub const BROKE: Text = Text("the shop answers no customer any more", "магазин больше никому не отвечает");
 pub const HEALED: Text = Text("the shop answers again", "магазин снова отвечает");
+pub const AGAIN: Text = Text("as before, now with more evidence", "как прежде, теперь с новыми данными");
 pub const PAGE: Text = Text("the phone rings", "звонит телефон");
 pub const EDIT: Text = Text("the phone shows", "на телефоне");
 pub const APPROVE: Text = Text("Let it run? [y/N] ", "Выполнить? [y/N] ");

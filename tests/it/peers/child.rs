@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use sqlx::{Connection, PgConnection};
 use tokio::net::TcpStream;
 
@@ -47,6 +47,12 @@ impl Child {
     /// Asks it to end, insists after five seconds, and returns when it is gone.
     pub fn stop(&mut self) {
         self.end(Signal::TERM);
+    }
+
+    /// Tells it something; it goes on, or not, as it likes.
+    pub fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("it runs");
+        kill_process(Pid::from_child(process), signal).expect("it is our child");
     }
 
     /// `kill -9`.

@@ -56,14 +56,18 @@ impl fmt::Display for Exhausted {
 mod tests {
     use super::*;
 
+    async fn taken(pool: &Pool) -> Connection {
+        pool.take().await.unwrap_or_else(|e| panic!("{e}"))
+    }
+
     #[tokio::test]
     async fn leaked_connections_never_come_back() {
         let pool = Pool::new(2);
-        pool.take().await.ok().expect("one is free").leak();
-        drop(pool.take().await.ok().expect("one is free"));
+        taken(&pool).await.leak();
+        drop(taken(&pool).await);
         assert_eq!(pool.in_use(), 1);
-        pool.take().await.ok().expect("one is free").leak();
-        let e = pool.take().await.err().expect("none is left");
+        taken(&pool).await.leak();
+        let Err(e) = pool.take().await else { panic!("one is left") };
         assert_eq!(
             e.to_string(),
             "database connection pool exhausted: 2 of 2 in use, none given back within 250 ms"

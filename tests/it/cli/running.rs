@@ -1,0 +1,128 @@
+//! Commands that talk to a running server.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::run;
+use crate::service::Service;
+
+/// Runs a command that finds the server and its token by the settings, as people do.
+fn ask(service: &Service, args: &[&str]) -> (i32, String, String) {
+    let config = service.dir.join("aiops.yaml");
+    let config = config.to_str().expect("UTF-8");
+    // The settings name the data directory by its whole path, so any place will do.
+    run(&service.dir, &[&["--config", config], args].concat())
+}
+
+/// As [`ask`], for what must work.
+fn told(service: &Service, args: &[&str]) -> String {
+    let (code, out, err) = ask(service, args);
+    assert_eq!(code, 0, "{args:?}: {out}{err}");
+    out
+}
+
+/// Sends one critical alert, and waits for its incident; gives the end of its id.
+async fn broken(service: &Service) -> String {
+    let alert = json!({
+        "version": "4", "status": "firing", "receiver": "aiops", "truncatedAlerts": 0, "groupKey": "{}",
+        "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "http://am.invalid",
+        "alerts": [{
+            "status": "firing", "fingerprint": "c0ffee0123456789",
+            "labels": {"alertname": "DiskFull", "service": "db", "severity": "critical"},
+            "annotations": {"summary": "the disk\u{1b}[2J of db is full"},
+            "startsAt": "2026-11-21T03:02:00Z", "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "",
+        }],
+    });
+    service.post("/api/v1/webhooks/alertmanager", &alert).await;
+    let id = |v: &serde_json::Value| v["items"][0]["id"].as_str().map(str::to_owned);
+    let id = service.until(Duration::from_secs(10), "/api/v1/incidents", "an incident opens", id).await;
+    id[id.len() - 6..].to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incident_is_listed_shown_explained_acknowledged_and_resolved() {
+    let service = Service::start_in(&crate::peers::scratch("cli"), "").await;
+    assert_eq!(told(&service, &["incident", "list"]), "No incidents.\n");
+    let id = broken(&service).await;
+    let list = told(&service, &["incident", "list", "--severity", "critical"]);
+    let words: Vec<&str> = list.lines().nth(1).expect("one incident").split_whitespace().collect();
+    assert_eq!(words[..4], [id.as_str(), "open", "critical", "db"], "{list}");
+    assert!(list.ends_with("1/1     the disk\u{fffd}[2J of db is full\n"), "{list}");
+    let shown = told(&service, &["incident", "show", &id]);
+    assert!(shown.starts_with(&format!("{id} OPEN  the disk")), "{shown}");
+    assert!(shown.contains("Timeline") && shown.contains("opened"), "{shown}");
+    let why = told(&service, &["explain", "c0ffee0123456789"]);
+    assert!(why.contains("correlate opened") && why.contains("by correlate."), "{why}");
+    assert!(told(&service, &["explain", &id]).contains("correlate opened"), "{why}");
+
+    assert_eq!(told(&service, &["incident", "ack", &id]), format!("Incident {id} is acknowledged.\n"));
+    assert!(told(&service, &["incident", "list", "--state", "acknowledged"]).contains(&id));
+    told(&service, &["incident", "resolve", &id, "-r", "made room"]);
+    assert_eq!(told(&service, &["incident", "list"]), "No incidents.\n");
+    let all = told(&service, &["incident", "list", "--all", "--json"]);
+    let all: serde_json::Value = serde_json::from_str(&all).expect("JSON");
+    assert_eq!(all["items"][0]["state"], "resolved");
+
+    let (code, _, err) = ask(&service, &["incident", "show", "ffffff"]);
+    assert_eq!(code, 1);
+    assert_eq!(err, "aiops: no incident, or more than one, has the id \"ffffff\"\n");
+    let (code, _, err) = ask(&service, &["approve", "ffffff"]);
+    assert_eq!(code, 1);
+    assert!(err.starts_with("aiops: no question ffffff waits for an answer"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_made_used_refused_and_revoked() {
+    let service = Service::start_in(&crate::peers::scratch("cli"), "").await;
+    let secret = told(&service, &["token", "create", "ann", "--role", "viewer"]);
+    let file = service.dir.join("ann.token");
+    std::fs::write(&file, &secret).expect("written");
+    let ann =
+        |args: &[&str]| ask(&service, &[args, &["--token-file", file.to_str().expect("UTF-8")]].concat());
+    assert_eq!(ann(&["incident", "list"]).0, 0);
+    let (code, _, err) = ann(&["automation", "stop"]);
+    assert_eq!(code, 77);
+    assert_eq!(err, "aiops: the token ann has the role viewer; this needs operator\n");
+    let list = told(&service, &["token", "list"]);
+    assert!(list.contains("ann") && !list.contains(secret.trim()), "{list}");
+    told(&service, &["token", "revoke", "ann"]);
+    let (code, _, err) = ann(&["incident", "list"]);
+    assert_eq!(code, 77);
+    assert!(err.contains("does not accept the token"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn automation_is_stopped_and_started_and_check_sees_the_server() {
+    let service = Service::start_in(&crate::peers::scratch("cli"), "").await;
+    let said = told(&service, &["automation", "stop", "-r", "network work"]);
+    assert_eq!(said, "Automation is stopped: no run or step starts until `aiops automation start`.\n");
+    assert_eq!(service.get("/api/v1/status").await["automation_stopped"]["reason"], "network work");
+    let nonsense = service.try_post("/api/v1/automation/stop", &json!({ "reason": 7 })).await;
+    assert_eq!(nonsense, Some(400), "and stays stopped");
+    assert_eq!(told(&service, &["automation", "start"]), "Automation is on.\n");
+    assert!(service.get("/api/v1/status").await["automation_stopped"].is_null());
+    let (code, out, _) = ask(&service, &["check"]);
+    assert_eq!(code, 0, "{out}");
+    for expected in ["server", "running", "breaker prometheus", "data/admin.token", "yours alone"] {
+        assert!(out.contains(expected), "{expected} is missing in\n{out}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_applies_what_it_can_and_names_what_needs_a_restart() {
+    let service = Service::start_in(&crate::peers::scratch("cli"), "correlate:\n  window: 5m\n").await;
+    let config = service.dir.join("aiops.yaml");
+    let text = std::fs::read_to_string(&config).expect("there");
+    let changed = text.replace("window: 5m", "window: 1m") + "language: ru\n";
+    std::fs::write(&config, changed).expect("written");
+    service.child.signal(rustix::process::Signal::HUP);
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while !service.child.log().contains("read anew") {
+        assert!(std::time::Instant::now() < deadline, "{}", service.child.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let log = service.child.log();
+    assert!(log.contains("these settings changed and need a restart keys=\"language\""), "{log}");
+    assert!(log.contains("applied=\"correlate.window\""), "{log}");
+}
