@@ -6,11 +6,12 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     act, clock, correlate, decide, diagnose,
     model::{Job, JobKind, NewJob},
-    store::{Result, Store, jobs},
+    store::{Result, Store, approvals, jobs, runs},
     verify,
     worker::{Done, Worker},
 };
@@ -75,8 +76,32 @@ impl Pipeline {
         Ok(out.taken)
     }
 
-    /// Does one job: its stage's result, and what comes next.
+    /// Does one job, within a span that names its incident.
     async fn work(&self, job: &Job, cancel: CancellationToken) -> anyhow::Result<Done> {
+        let incident = self.incident_of(job).await.context("reading what a job is about")?;
+        let span =
+            tracing::info_span!("stage", stage = %job.kind, incident.id = incident, attempt = job.attempt);
+        self.stage(job, cancel).instrument(span).await
+    }
+
+    /// The incident that a job is about; a run that somebody started by hand may have none.
+    async fn incident_of(&self, job: &Job) -> Result<Option<String>> {
+        let subject = job.subject.as_str();
+        Ok(match job.kind {
+            JobKind::Run | JobKind::Verify => {
+                runs::get(&mut self.store.read().await?, subject).await?.and_then(|run| run.incident_id)
+            }
+            JobKind::ExpireApproval => {
+                approvals::get(&mut self.store.read().await?, subject).await?.map(|a| a.incident_id)
+            }
+            JobKind::Diagnose | JobKind::Enhance | JobKind::Decide | JobKind::Settle => {
+                Some(subject.to_owned())
+            }
+        })
+    }
+
+    /// Its stage's result, and what comes next.
+    async fn stage(&self, job: &Job, cancel: CancellationToken) -> anyhow::Result<Done> {
         let subject = job.subject.as_str();
         match job.kind {
             JobKind::Diagnose => {

@@ -70,6 +70,11 @@ async fn it_heals_what_it_broke_and_says_how_long_that_took() {
         text("question")
     );
 
+    let restarted = text("step_finished");
+    let pid = restarted.split_once("\"pid\":").and_then(|(_, rest)| rest.split([',', '}']).next());
+    let pid: u32 = pid.and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("no pid in {restarted}"));
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "the shop outlived the demo");
+
     let summary = story.last().expect("a summary");
     assert_eq!(summary["healed"], true);
     let at = |kind: &str| -> jiff::Timestamp {

@@ -1,8 +1,12 @@
 //! Commands that talk to a running server.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::run;
 use crate::service::Service;
@@ -125,4 +129,50 @@ async fn a_hangup_applies_what_it_can_and_names_what_needs_a_restart() {
     let log = service.child.log();
     assert!(log.contains("these settings changed and need a restart keys=\"language\""), "{log}");
     assert!(log.contains("applied=\"correlate.window\""), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_that_name_the_incident_reach_a_collector() {
+    let (port, collected) = collector().await;
+    let yaml = format!("otlp: {{url: \"http://127.0.0.1:{port}\"}}\n");
+    let mut service = Service::start_in(&crate::peers::scratch("cli"), &yaml).await;
+    let end = broken(&service).await;
+    let decided = |v: &serde_json::Value| v["diagnoses"][0]["id"].is_string().then_some(());
+    let path = format!("/api/v1/incidents/{end}");
+    service.until(Duration::from_secs(10), &path, "it is diagnosed", decided).await;
+    let id = service.get(&path).await["id"].as_str().expect("an id").to_owned();
+    // Ending flushes what the batch still holds.
+    service.child.stop();
+    let bytes = collected.lock().expect("not poisoned").clone();
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.starts_with("POST /v1/traces "), "{text}");
+    for expected in ["aiops", "stage", "diagnose", "incident.id", &id] {
+        assert!(text.contains(expected), "{expected} was not exported");
+    }
+}
+
+/// Takes whatever is sent, and answers that all is well; its port, and the bytes.
+async fn collector() -> (u16, Arc<Mutex<Vec<u8>>>) {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let collected: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let sink = collected.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let sink = sink.clone();
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 1 << 16];
+                let mut answered = false;
+                while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+                    sink.lock().expect("not poisoned").extend_from_slice(&buffer[..n]);
+                    if !answered {
+                        answered = true;
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                        let _ = stream.write_all(answer).await;
+                    }
+                }
+            });
+        }
+    });
+    (port, collected)
 }
