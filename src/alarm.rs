@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Mutex};
 
 use jiff::Timestamp;
 
-use crate::metrics::ALARMS;
+use crate::{metrics::ALARMS, model::Severity};
 
 crate::model::words!(
     /// What can be wrong with ourselves.
@@ -21,6 +21,16 @@ crate::model::words!(
         ReconcilerBlind = "reconciler_blind",
     }
 );
+
+impl Alarm {
+    /// Whether what people rely on has stopped, or only a safety net has.
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::InboxAging | Self::JobsAging | Self::MessageDead => Severity::Critical,
+            Self::DetectorStarving | Self::ReconcilerBlind => Severity::Warning,
+        }
+    }
+}
 
 /// An alarm that is active.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]

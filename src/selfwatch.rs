@@ -76,15 +76,16 @@ fn set(alarm: Alarm, wrong: bool, text: impl Fn() -> String) {
 
 /// Firing events for alarms that nobody was told of, resolved ones for those that are over, also over a restart.
 fn news(active: &[alarm::Active], told: &[crate::model::Alert]) -> Vec<AlertEvent> {
-    let labels = |alarm: &str| {
+    let labels = |alarm: Alarm| {
+        let (alarm, severity) = (alarm.as_str(), alarm.severity().as_str());
         let pairs =
-            [("alertname", "AiopsAlarm"), ("alarm", alarm), ("service", "aiops"), ("severity", "critical")];
+            [("alertname", "AiopsAlarm"), ("alarm", alarm), ("service", "aiops"), ("severity", severity)];
         pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter().collect::<Labels>()
     };
     let is_told =
         |a: &alarm::Active| told.iter().any(|t| t.labels.get("alarm").is_some_and(|l| l == a.alarm.as_str()));
     let begun = active.iter().filter(|a| !is_told(a)).map(|a| {
-        let labels = labels(a.alarm.as_str());
+        let labels = labels(a.alarm);
         AlertEvent {
             source: SOURCE.into(),
             fingerprint: fingerprint(&labels),

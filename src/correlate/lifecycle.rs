@@ -90,6 +90,11 @@ async fn place(deps: &At<'_>, tx: &mut Tx, s: &Signal) -> Result<Place> {
         let clause = if same { "correlate.window" } else { "correlate.topology" };
         return Ok(Place::Join(incident, clause, why));
     }
+    if let Some(incident) = incidents::resolved_since(tx, &s.service, clock::before(now, set.window)).await? {
+        let why =
+            format!("the incident of {} was resolved less than {} s ago", s.service, set.window.as_secs());
+        return Ok(Place::Reopen(incident, "correlate.window", why));
+    }
     let why =
         format!("no incident of {} or its neighbours is open within {} s", s.service, set.window.as_secs());
     Ok(Place::Open("correlate.window", why))

@@ -53,6 +53,9 @@ pub struct Deps {
     pub owner: String,
 }
 
+/// A restart of Alertmanager is no reason to wake anybody.
+const BLIND: Duration = Duration::from_secs(120);
+
 /// What it remembers from poll to poll.
 #[derive(Default)]
 pub struct Memory {
@@ -60,6 +63,8 @@ pub struct Memory {
     missed: BTreeMap<String, u32>,
     /// Suppressed alerts whose decision is on record.
     noted: BTreeSet<String>,
+    /// Since when no peer could be asked.
+    blind_since: Option<Timestamp>,
 }
 
 /// What one poll repaired.
@@ -143,7 +148,7 @@ async fn release(deps: &Deps) -> crate::store::Result<()> {
 /// One poll of every peer, and the repairs that follow from it. Fails if no peer can be reached, or the repairs cannot be
 /// made durable; then the next poll tries again.
 pub async fn reconcile_once(deps: &Deps, memory: &mut Memory) -> anyhow::Result<Repairs> {
-    let peers = ask_all(deps).await?;
+    let peers = ask_all(deps, memory).await?;
     let now = clock::now();
     let listed = merge(&peers);
     let (missing, suppressed) = unknown_here(deps, &listed, now).await?;
@@ -168,7 +173,7 @@ pub async fn reconcile_once(deps: &Deps, memory: &mut Memory) -> anyhow::Result<
 }
 
 /// The answers of the peers that can be reached.
-async fn ask_all(deps: &Deps) -> anyhow::Result<Vec<Peer>> {
+async fn ask_all(deps: &Deps, memory: &mut Memory) -> anyhow::Result<Vec<Peer>> {
     let answers = futures_util::future::join_all(deps.settings.urls.iter().map(|url| ask(deps, url))).await;
     let mut peers = Vec::new();
     let mut last = None;
@@ -182,19 +187,19 @@ async fn ask_all(deps: &Deps) -> anyhow::Result<Vec<Peer>> {
             }
         }
     }
-    match last {
-        Some(error) if peers.is_empty() => {
-            alarm::raise(
-                Alarm::ReconcilerBlind,
-                format!("no Alertmanager can be asked; the last said: {error:#}"),
-            );
-            Err(error)
-        }
-        _ => {
-            alarm::clear(Alarm::ReconcilerBlind);
-            Ok(peers)
-        }
+    let Some(error) = last.filter(|_| peers.is_empty()) else {
+        memory.blind_since = None;
+        alarm::clear(Alarm::ReconcilerBlind);
+        return Ok(peers);
+    };
+    let now = clock::now();
+    let blind = clock::between(*memory.blind_since.get_or_insert(now), now);
+    if blind >= BLIND.max(2 * deps.settings.reconcile_every) {
+        let text =
+            format!("no Alertmanager could be asked for {} s; the last said: {error:#}", blind.as_secs());
+        alarm::raise(Alarm::ReconcilerBlind, text);
     }
+    Err(error)
 }
 
 async fn ask(deps: &Deps, url: &str) -> anyhow::Result<Peer> {

@@ -29,9 +29,9 @@ use crate::{
     },
 };
 
-/// Longer than any channel's call may take.
-const LEASE: Duration = Duration::from_secs(120);
-const CALL: Duration = Duration::from_secs(90);
+/// Longer than any channel's call may take; what a killed process had claimed is another's after that.
+const LEASE: Duration = Duration::from_secs(25);
+const CALL: Duration = Duration::from_secs(20);
 /// Another replica's work may fall to us: look again after this long even if nobody rings.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 

@@ -131,6 +131,20 @@ pub async fn open_of(tx: &mut Tx, services: &[String]) -> Result<Vec<Incident>> 
     rows.into_iter().map(Row::model).collect()
 }
 
+/// The one of this service that was resolved last, if that was after `since`; locked like [`lock`].
+pub async fn resolved_since(tx: &mut Tx, service: &str, since: Timestamp) -> Result<Option<Incident>> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM incidents WHERE service = $1 AND state = 'resolved' AND resolved_at >= $2 \
+         ORDER BY resolved_at DESC LIMIT 1{}",
+        tx.for_update()
+    );
+    let row: Option<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query))
+        .bind(service)
+        .bind(row::micros(since))
+        .fetch_optional(c))?;
+    row.map(Row::model).transpose()
+}
+
 pub async fn insert(tx: &mut Tx, i: &Incident) -> Result<()> {
     let query = format!(
         "INSERT INTO incidents ({COLUMNS}, flips) VALUES \

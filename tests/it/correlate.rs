@@ -173,6 +173,7 @@ on_both_stores! {
         let strict = Deps {
             settings: Arc::new(config::Live::new(config::Correlate {
                 reopen_within: Duration::ZERO,
+                window: Duration::ZERO,
                 ..Default::default()
             })),
             ..deps
@@ -182,8 +183,20 @@ on_both_stores! {
         assert_eq!(all(&store).await.len(), 2);
     }
 
+    async fn what_follows_a_resolved_incident_closely_reopens_it(store: Store) {
+        let deps = deps(&store, config::Correlate { flap_count: 100, ..Default::default() });
+        let first = firing("Down", "checkout", clock::now());
+        alert(&deps, first.clone()).await;
+        alert(&deps, resolved(&first)).await;
+        alert(&deps, firing("ErrorRate", "checkout", clock::now())).await;
+        let incidents = all(&store).await;
+        assert_eq!((incidents.len(), incidents[0].episode, incidents[0].alert_count), (1, 2, 2));
+        alert(&deps, firing("Down", "billing", clock::now())).await;
+        assert_eq!(all(&store).await.len(), 2, "another service is another incident");
+    }
+
     async fn flapping_is_seen_and_settles(store: Store) {
-        let quiet = Duration::from_millis(50);
+        let quiet = Duration::from_millis(1500);
         let deps = deps(&store, config::Correlate { flap_quiet: quiet, ..Default::default() });
         for _ in 0..50 {
             let event = firing("A", "checkout", clock::now());

@@ -1,4 +1,4 @@
-//! The channels: one file each, one row each in [`TABLE`]. A channel turns a document into its own markup and talks to its
+//! The channels: one file each, one row each in `TABLE`. A channel turns a document into its own markup and talks to its
 //! provider; the outbox decides what is told when.
 
 mod email;

@@ -59,10 +59,10 @@ impl World {
              http_auth: {{'{host}': {{bearer: {SUPERVISOR_TOKEN}}}}}\n\
              llm:\n  openai: {{url: '{openai}/v1', key: sk-drill-0123456789abcdef, model: gpt-drill, limits: {{timeout: 5s}}}}\n  \
              ollama: {{url: '{ollama}', model: '{MODEL}', limits: {{timeout: 20s}}}}\n\
-             notify:\n  telegram: {{token: '123456:drill-drill-drill-drill-drill-drill', api: '{telegram}', chat_id: {CHAT}, \
+             notify:\n  telegram: {{token: '{telegram_token}', api: '{telegram}', chat_id: {CHAT}, \
              allowed_users: [{ANN}], poll: 1s}}\n  \
-             slack: {{token: xoxb-drill-0123456789, api: '{slack}', channel: C0DRILL}}\n  \
-             pagerduty: {{routing_key: 0123456789abcdef0123456789abcdef, api: '{pagerduty}', min_severity: info}}\n  \
+             slack: {{token: '{slack_token}', api: '{slack}', channel: {slack_channel}}}\n  \
+             pagerduty: {{routing_key: '{routing_key}', api: '{pagerduty}', min_severity: info}}\n  \
              email: {{host: 127.0.0.1, port: {smtp_port}, tls: none, from: 'aiops <aiops@example.org>', \
              to: [oncall@example.org]}}\n",
             am = alertmanager.url(),
@@ -75,6 +75,10 @@ impl World {
             slack = slack.api(),
             pagerduty = pagerduty.url(),
             smtp_port = smtp.port,
+            telegram_token = fakes::telegram::TOKEN,
+            slack_token = fakes::slack::TOKEN,
+            slack_channel = fakes::slack::CHANNEL,
+            routing_key = fakes::pagerduty::ROUTING_KEY,
         );
         let service = Service::start_in(&dir, &settings).await;
         shop.open(&service).await;
