@@ -153,7 +153,12 @@ impl Pipeline {
             }
             JobKind::Settle => {
                 let (tx, again) = correlate::settle(&self.correlate, subject).await?;
-                Ok((tx, again.map(|at| at_time(JobKind::Settle, subject, at)).into_iter().collect()))
+                // What was not to be asked while messages were held back may be asked now.
+                let next = again.map_or_else(
+                    || now(JobKind::Decide, subject),
+                    |at| at_time(JobKind::Settle, subject, at),
+                );
+                Ok((tx, vec![next]))
             }
         }
     }

@@ -13,6 +13,7 @@ mod output;
 mod playbook;
 mod run;
 mod serve;
+mod silence;
 mod table;
 mod token;
 
@@ -34,6 +35,7 @@ At 3 a.m.:
   aiops incident list                 what is broken now
   aiops incident show 4f2a9c          one incident with its diagnosis and timeline
   aiops approve 4f2a9c                let the proposed playbook run
+  aiops silence add service=db --for 2h --reason work   say nothing of it for a while
   aiops automation stop               nothing runs by itself any more, within a second
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 69 server unavailable, 77 not allowed, 78 wrong settings.";
@@ -66,6 +68,8 @@ enum Command {
     Playbook(playbook::Command),
     #[command(subcommand)]
     Run(run::Command),
+    #[command(subcommand)]
+    Silence(silence::Command),
     #[command(subcommand)]
     Automation(automation::Command),
     #[command(subcommand)]
@@ -116,6 +120,7 @@ fn run(command: Command, context: &Context) -> Result<(), Failure> {
             Command::Explain(args) => explain::run(args, context).await,
             Command::Playbook(command) => playbook::run(command, context).await,
             Command::Run(command) => run::run(command, context).await,
+            Command::Silence(command) => silence::run(command, context).await,
             Command::Automation(command) => automation::run(command, context).await,
             Command::Token(command) => token::run(command, context).await,
             Command::Completions(args) => completions::run(args),

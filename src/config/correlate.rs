@@ -3,11 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
-use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::{Check, Problem, check};
-use crate::model::Labels;
+use crate::model::{Labels, Matchers, all_match};
 
 crate::model::words!(
     /// Whether anomalies that no alert explains may open an incident.
@@ -19,7 +18,7 @@ crate::model::words!(
     }
 );
 
-/// Grouping, flapping, silences.
+/// Grouping, flapping, maintenance.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Correlate {
@@ -86,7 +85,7 @@ impl Correlate {
     }
 }
 
-/// A planned piece of work, or a silence.
+/// A planned piece of work. Silences that people make at run time are in the store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaintenanceWindow {
@@ -98,7 +97,7 @@ pub struct MaintenanceWindow {
     pub until: Option<Timestamp>,
     /// All must match; `{label: value}` or `{label: "~regex"}` (anchored).
     #[serde(default)]
-    pub matches: BTreeMap<String, Matcher>,
+    pub matches: Matchers,
 }
 
 impl MaintenanceWindow {
@@ -106,36 +105,7 @@ impl MaintenanceWindow {
     pub fn covers(&self, labels: &Labels, at: Timestamp) -> bool {
         self.from.is_none_or(|t| t <= at)
             && self.until.is_none_or(|t| at < t)
-            && self.matches.iter().all(|(name, m)| m.matches(labels.get(name).map_or("", String::as_str)))
-    }
-}
-
-/// A label value, or an anchored regular expression if it begins with `~`.
-#[derive(Clone, Debug)]
-pub struct Matcher {
-    text: String,
-    regex: Option<Regex>,
-}
-
-impl Matcher {
-    pub fn new(text: &str) -> Result<Self, regex::Error> {
-        let regex = text.strip_prefix('~').map(|r| Regex::new(&format!("^(?:{r})$"))).transpose()?;
-        Ok(Self { text: text.to_owned(), regex })
-    }
-    pub fn matches(&self, value: &str) -> bool {
-        self.regex.as_ref().map_or(self.text == value, |r| r.is_match(value))
-    }
-}
-
-impl Serialize for Matcher {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&self.text)
-    }
-}
-
-impl<'de> Deserialize<'de> for Matcher {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Self::new(&String::deserialize(d)?).map_err(serde::de::Error::custom)
+            && all_match(&self.matches, labels)
     }
 }
 

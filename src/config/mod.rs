@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use breaker::Breaker;
 pub use check::{Check, Problem};
-pub use correlate::{AnomalyOpens, Correlate, MaintenanceWindow, Matcher};
+pub use correlate::{AnomalyOpens, Correlate, MaintenanceWindow};
 pub use detect::{BusSettings, Detect, Watch};
 pub use diagnose::{Diagnose, Queries};
 pub use http::Http;

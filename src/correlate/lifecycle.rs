@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{At, Deps, Outcome};
+use super::{At, Deps, Outcome, quiet};
 use crate::{
     clock, ids, metrics,
     model::{Incident, IncidentState, Labels, Severity, Stage, TimelineKind},
@@ -10,7 +10,7 @@ use crate::{
     store::{
         Result, Tx, alerts, anomalies,
         decisions::{self, About},
-        incidents, messages, timeline,
+        incidents, messages, silences, timeline,
     },
 };
 
@@ -45,7 +45,7 @@ pub(super) async fn admit(deps: &At<'_>, tx: &mut Tx, s: &Signal, out: &mut Outc
     incident.severity = incident.severity.max(s.severity);
     incident.started_at = incident.started_at.min(s.started_at);
     incident.last_signal_at = incident.last_signal_at.max(s.started_at);
-    suppress(deps, tx, &mut incident, s, out).await?;
+    quiet::suppress(deps, tx, &mut incident, s, outcome != "attached", out).await?;
     incidents::save(tx, &incident).await?;
     incidents::touch(tx, &incident.id).await?;
     adopt_anomalies(deps, tx, &incident).await?;
@@ -198,32 +198,6 @@ async fn flip(deps: &At<'_>, tx: &mut Tx, i: &mut Incident, out: &mut Outcome) -
     Ok(())
 }
 
-/// A maintenance window holds messages back until a signal outside it joins, or it ends.
-async fn suppress(deps: &At<'_>, tx: &mut Tx, i: &mut Incident, s: &Signal, out: &mut Outcome) -> Result<()> {
-    let mut labels = s.labels.clone();
-    labels.insert("service".into(), s.service.clone());
-    let window = deps.set.maintenance(&labels, clock::now());
-    let first = i.alert_count == 0 && i.version == 0;
-    match window {
-        Some(w) if first || i.suppressed.is_some() => {
-            let why = format!("maintenance: {}", w.reason);
-            decisions::add(
-                tx,
-                Stage::Correlate,
-                About::incident(&i.id),
-                "suppressed",
-                "correlate.maintenance",
-                &why,
-            )
-            .await?;
-            i.suppressed = Some(why);
-            out.settle.extend(w.until.map(|t| (i.id.clone(), t)));
-        }
-        _ => i.suppressed = None,
-    }
-    Ok(())
-}
-
 /// Anomalies that were found before the alert and waited for an incident to belong to.
 async fn adopt_anomalies(deps: &At<'_>, tx: &mut Tx, incident: &Incident) -> Result<()> {
     let from = clock::before(incident.started_at, deps.set.window);
@@ -289,12 +263,13 @@ pub(super) async fn resolve_if_over(
     incidents::touch(tx, id).await
 }
 
-/// Looks at a flapping or suppressed incident again: if it has calmed down, or its maintenance is over, people are told how
-/// it stands. Returns when to look once more, if it has not.
+/// Looks at a flapping or suppressed incident again: if it has calmed down, or its silence is over, people are told how it
+/// stands. Returns when to look once more, if it has not.
 pub async fn settle(deps: &Deps, incident_id: &str) -> Result<(Tx, Option<Timestamp>)> {
     let mut tx = deps.store.write().await?;
     let set = deps.settings.get();
-    let deps = &At { set: &set, channels: &deps.channels };
+    let silences = silences::active(&mut tx, clock::now()).await?;
+    let deps = &At { set: &set, channels: &deps.channels, silences: &silences };
     let now = clock::now();
     let Some(mut i) = incidents::lock(&mut tx, incident_id).await? else { return Ok((tx, None)) };
     let mut again = None;
@@ -310,22 +285,12 @@ pub async fn settle(deps: &Deps, incident_id: &str) -> Result<(Tx, Option<Timest
             decisions::add(&mut tx, Stage::Correlate, about, "settled", "correlate.flap_quiet", &why).await?;
         }
     }
-    if i.suppressed.is_some() && !still_suppressed(deps, &mut tx, &i).await? {
-        i.suppressed = None;
-    }
+    let was_held = i.suppressed.is_some();
+    let held_until = quiet::look_again(deps, &mut tx, &mut i).await?;
+    again = again.into_iter().chain(held_until).min();
     incidents::save(&mut tx, &i).await?;
-    if again.is_none() {
+    if again.is_none() || (was_held && i.suppressed.is_none()) {
         incidents::touch(&mut tx, &i.id).await?;
     }
     Ok((tx, again))
-}
-
-async fn still_suppressed(deps: &At<'_>, tx: &mut Tx, i: &Incident) -> Result<bool> {
-    let now = clock::now();
-    let all = alerts::of(tx, &i.id).await?;
-    Ok(all.iter().all(|a| {
-        let mut labels = a.labels.clone();
-        labels.insert("service".into(), i.service.clone());
-        deps.set.maintenance(&labels, now).is_some()
-    }))
 }

@@ -3,6 +3,7 @@
 mod alerts;
 mod anomalies;
 mod lifecycle;
+mod quiet;
 
 use std::sync::Arc;
 
@@ -11,10 +12,13 @@ use jiff::Timestamp;
 pub use lifecycle::settle;
 
 use crate::{
+    clock,
     config::{Correlate, Live},
+    model::Silence,
     store::{
         Result, Store, Tx,
         inbox::{self, Delivery},
+        silences,
     },
 };
 
@@ -27,10 +31,12 @@ pub struct Deps {
     pub channels: Arc<[String]>,
 }
 
-/// What one batch works with: the settings stay the same for all of it.
+/// What one batch works with: settings and silences stay the same for all of it.
 struct At<'a> {
     set: &'a Correlate,
     channels: &'a [String],
+    /// Those that hold now.
+    silences: &'a [Silence],
 }
 
 /// What has become of the incidents that a batch touched.
@@ -40,7 +46,7 @@ pub struct Outcome {
     pub taken: usize,
     /// Incidents with new signals: their diagnosis is out of date.
     pub diagnose: Vec<String>,
-    /// Incidents to look at again later: flapping ones, and those under maintenance.
+    /// Incidents to look at again later: flapping ones, and those whose messages are held back.
     pub settle: Vec<(String, Timestamp)>,
 }
 
@@ -50,11 +56,12 @@ pub async fn drain(deps: &Deps, limit: i64) -> Result<Option<(Tx, Outcome)>> {
     let mut tx = deps.store.write().await?;
     tx.lock("correlate").await?;
     let set = deps.settings.get();
-    let deps = &At { set: &set, channels: &deps.channels };
     let waiting = inbox::take(&mut tx, limit).await?;
     if waiting.is_empty() {
         return Ok(None);
     }
+    let silences = silences::active(&mut tx, clock::now()).await?;
+    let deps = &At { set: &set, channels: &deps.channels, silences: &silences };
     let mut out = Outcome { taken: waiting.len(), ..Outcome::default() };
     for w in waiting {
         match w.delivery {

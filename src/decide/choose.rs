@@ -24,8 +24,8 @@ pub(super) fn choose(catalog: &Catalog, case: &Case, stopped: Option<String>) ->
     if !incident.is_open() {
         return Err(no("incident.state", "the incident is resolved"));
     }
-    if let Some(reason) = &incident.suppressed {
-        return Err(no("correlate.maintenance", format!("planned work is going on: {reason}")));
+    if let Some((clause, reason)) = incident.held_back() {
+        return Err(no(clause, format!("nobody is to be asked: {reason}")));
     }
     if let Some(why) = stopped {
         return Err(No { shown: true, ..no("automation.stopped", format!("Automation is {why}")) });

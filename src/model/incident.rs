@@ -61,6 +61,12 @@ impl Incident {
     pub fn short_id(&self) -> &str {
         short_id(&self.id)
     }
+    /// The clause and the reason for which its messages are held back, if they are.
+    pub fn held_back(&self) -> Option<(&'static str, &str)> {
+        let reason = self.suppressed.as_deref()?;
+        let clause = if reason.starts_with("silence: ") { "silence" } else { "correlate.maintenance" };
+        Some((clause, reason))
+    }
     pub fn is_open(&self) -> bool {
         self.state != IncidentState::Resolved
     }

@@ -10,11 +10,13 @@ mod diagnosis;
 mod evidence;
 mod incident;
 mod job;
+mod matcher;
 mod message;
 mod offer;
 mod plan;
 mod run;
 mod severity;
+mod silence;
 mod telemetry;
 
 pub use actor::{Actor, Role};
@@ -27,11 +29,13 @@ pub use diagnosis::{Attempt, Claim, Diagnosis, Missing, Suggestion, Tier};
 pub use evidence::{Evidence, EvidenceKind};
 pub use incident::{Incident, IncidentState, TimelineEntry, TimelineKind, short_id};
 pub use job::{Job, JobKind, NewJob};
+pub use matcher::{Matcher, Matchers, all_match};
 pub use message::{Message, MessageState};
 pub use offer::{Offer, OfferedParam};
 pub use plan::{Action, Approval, ApprovalState, Expect, Guards, Plan, PlanStep, Probe, Rate, Verify};
 pub use run::{Phase, Run, RunState, StepRecord, StepState};
 pub use severity::Severity;
+pub use silence::Silence;
 pub use telemetry::{
     Coverage, Gap, LogLevel, LogRecord, RecentTelemetry, Sample, SeriesSummary, Telemetry, TemplateActivity,
 };

@@ -222,8 +222,8 @@ fn held_back(view: &IncidentView, route: &Route, claimed: &Claimed) -> Option<(&
     if told && i.episode == claimed.message.episode {
         return None;
     }
-    if let Some(reason) = &i.suppressed {
-        return Some(("correlate.maintenance", reason.clone()));
+    if let Some((clause, reason)) = i.held_back() {
+        return Some((clause, reason.to_owned()));
     }
     let too_low = i.severity < route.min_severity;
     too_low.then(|| {

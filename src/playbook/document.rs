@@ -6,10 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Param, Template};
-use crate::{
-    config::Matcher,
-    model::{AnomalyKind, Expect, Guards},
-};
+use crate::model::{AnomalyKind, Expect, Guards, Matcher};
 
 /// One playbook: when it helps, what it needs, what it does, how to tell that it helped, how to undo it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

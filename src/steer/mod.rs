@@ -7,6 +7,7 @@
 mod answer;
 mod incident;
 mod settle;
+mod silence;
 mod start;
 mod switch;
 mod watch;
@@ -14,6 +15,7 @@ mod watch;
 pub use answer::{approve, reject, run_by_hand};
 pub use incident::{acknowledge, find, resolve, supersede_questions};
 pub use settle::{Answer, settle_step};
+pub use silence::{expire_silence, silence};
 pub use start::{GuardResult, guards, start};
 pub use switch::{is_stopped, start_automation, stop_automation};
 pub use watch::{Stop, StopReason};

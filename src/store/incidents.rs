@@ -232,6 +232,14 @@ pub async fn set_flips(tx: &mut Tx, id: &str, flips: &[Timestamp]) -> Result<()>
     Ok(())
 }
 
+/// Ids of those that are open and whose messages are held back by a silence or a maintenance window.
+pub async fn suppressed(tx: &mut Tx) -> Result<Vec<String>> {
+    Ok(sql!(tx, |c| sqlx::query_scalar(
+        "SELECT id FROM incidents WHERE state <> 'resolved' AND suppressed IS NOT NULL ORDER BY id"
+    )
+    .fetch_all(c))?)
+}
+
 /// How many are not resolved.
 pub async fn count_open(tx: &mut Tx) -> Result<i64> {
     Ok(sql!(tx, |c| sqlx::query_scalar("SELECT COUNT(*) FROM incidents WHERE state <> 'resolved'")

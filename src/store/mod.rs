@@ -22,6 +22,7 @@ pub mod page;
 pub mod retention;
 mod row;
 pub mod runs;
+pub mod silences;
 #[doc(hidden)]
 pub mod testing;
 pub mod timeline;

@@ -27,6 +27,7 @@ pub async fn sweep(tx: &mut Tx, ages: &Retention, now: Timestamp) -> Result<u64>
     deleted += delete(tx, format!("DELETE FROM incidents WHERE id IN ({OLD})"), incidents).await?;
     for (query, age) in [
         ("DELETE FROM alerts WHERE state = 'resolved' AND last_seen_at < $1", incidents),
+        ("DELETE FROM silences WHERE ends_at < $1", incidents),
         ("DELETE FROM anomalies WHERE incident_id IS NULL AND started_at < $1", signals),
         ("DELETE FROM decisions WHERE incident_id IS NULL AND at < $1", signals),
         ("DELETE FROM changes WHERE at < $1", signals),

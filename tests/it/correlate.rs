@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use crate::stores::on_both_stores;
 
-fn deps(store: &Store, settings: config::Correlate) -> Deps {
+pub fn deps(store: &Store, settings: config::Correlate) -> Deps {
     Deps {
         store: store.clone(),
         settings: Arc::new(config::Live::new(settings)),
@@ -29,7 +29,7 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
 }
 
-fn firing(name: &str, service: &str, starts_at: Timestamp) -> AlertEvent {
+pub fn firing(name: &str, service: &str, starts_at: Timestamp) -> AlertEvent {
     let labels = labels(&[("alertname", name), ("service", service), ("severity", "critical")]);
     AlertEvent {
         source: "alertmanager".into(),
@@ -44,7 +44,7 @@ fn firing(name: &str, service: &str, starts_at: Timestamp) -> AlertEvent {
     }
 }
 
-fn resolved(event: &AlertEvent) -> AlertEvent {
+pub fn resolved(event: &AlertEvent) -> AlertEvent {
     AlertEvent { state: AlertState::Resolved, ends_at: Some(clock::now()), ..event.clone() }
 }
 
@@ -71,11 +71,11 @@ async fn deliver(deps: &Deps, delivery: Delivery) -> Outcome {
     out
 }
 
-async fn alert(deps: &Deps, event: AlertEvent) -> Outcome {
+pub async fn alert(deps: &Deps, event: AlertEvent) -> Outcome {
     deliver(deps, Delivery::Alerts(vec![event])).await
 }
 
-async fn all(store: &Store) -> Vec<Incident> {
+pub async fn all(store: &Store) -> Vec<Incident> {
     let mut tx = store.read().await.expect("begins");
     incidents::list(&mut tx, &incidents::Filter::default(), 100, None).await.expect("lists").items
 }
@@ -85,7 +85,7 @@ async fn kinds(store: &Store, id: &str) -> Vec<TimelineKind> {
     timeline::of(&mut tx, id).await.expect("reads").into_iter().map(|e| e.kind).collect()
 }
 
-async fn clauses(store: &Store, about: About<'_>) -> Vec<(String, String)> {
+pub async fn clauses(store: &Store, about: About<'_>) -> Vec<(String, String)> {
     let mut tx = store.read().await.expect("begins");
     let found = decisions::of(&mut tx, about).await.expect("reads");
     found.into_iter().map(|d| (d.outcome, d.clause)).collect()

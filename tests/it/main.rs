@@ -19,6 +19,7 @@ mod playbooks;
 mod repair;
 mod server;
 mod service;
+mod silences;
 mod store;
 mod stores;
 mod telemetry;

@@ -11,6 +11,7 @@ mod explain;
 mod incidents;
 mod playbooks;
 mod runs;
+mod silences;
 mod status;
 mod tokens;
 
@@ -27,6 +28,9 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(runs::list)
         .service(runs::show)
         .service(runs::settle)
+        .service(silences::list)
+        .service(silences::create)
+        .service(silences::expire)
         .service(playbooks::list)
         .service(playbooks::dry_run)
         .service(playbooks::run)

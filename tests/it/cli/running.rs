@@ -114,6 +114,39 @@ async fn automation_is_stopped_and_started_and_check_sees_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_silence_is_made_listed_and_ended() {
+    let service = Service::start_in(&crate::peers::scratch("cli"), "").await;
+    assert_eq!(told(&service, &["silence", "list"]), "No silences.\n");
+    let add = ["silence", "add", "service=db", "alertname=~Disk.*", "--for", "2h", "--reason", "disk swap"];
+    let said = told(&service, &add);
+    let id = said.split(' ').nth(1).expect("an id").to_owned();
+    assert!(said.starts_with(&format!("Silence {id} holds until ")), "{said}");
+    let list = told(&service, &["silence", "list"]);
+    let row = list.lines().nth(1).expect("one silence");
+    assert!(row.starts_with(&id), "{list}");
+    assert!(row.ends_with("token:admin  alertname=~Disk.* service=db  disk swap"), "{list}");
+
+    let incident = broken(&service).await;
+    let shown = told(&service, &["incident", "show", &incident]);
+    assert!(shown.contains("messages held back: silence: disk swap (by token:admin, until "), "{shown}");
+    assert!(told(&service, &["explain", &incident]).contains(&format!("silence {id}")));
+
+    assert!(told(&service, &["silence", "expire", &id]).starts_with(&format!("Silence {id} is over")));
+    let path = format!("/api/v1/incidents/{incident}");
+    let open = |v: &serde_json::Value| v["suppressed"].is_null().then_some(());
+    service.until(Duration::from_secs(10), &path, "the incident is told", open).await;
+    assert_eq!(told(&service, &["silence", "list"]), "No silences.\n");
+    let all = told(&service, &["silence", "list", "--all", "--json"]);
+    let all: serde_json::Value = serde_json::from_str(&all).expect("JSON");
+    assert_eq!(all["items"][0]["reason"], "disk swap");
+    let (code, _, err) = ask(&service, &["silence", "expire", &id]);
+    assert_eq!((code, err), (1, format!("aiops: silence {id} is over already\n")));
+    let (code, _, err) = ask(&service, &["silence", "add", "db", "--for", "2h", "--reason", "x"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("write LABEL=VALUE, such as service=db"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hangup_applies_what_it_can_and_names_what_needs_a_restart() {
     let service = Service::start_in(&crate::peers::scratch("cli"), "correlate:\n  window: 5m\n").await;
     let config = service.dir.join("aiops.yaml");
