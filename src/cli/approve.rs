@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 
 use super::{
     Context, Exit, Failure,
-    client::{Client, ServerArgs, because},
-    incident::{Items, id},
+    client::{Client, Items, ServerArgs, because, id},
     output,
+    plan::{describe, short},
 };
-use crate::model::{Approval, Plan};
+use crate::model::Approval;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -110,28 +110,6 @@ fn show(pending: &[Approval], json: bool) -> Result<(), Failure> {
         )
     });
     output::print(&texts.collect::<Vec<_>>().join("\n\n"))
-}
-
-/// Everything that will happen, as short as it can be said.
-pub(super) fn describe(plan: &Plan) -> String {
-    let mut out = format!("{} (playbook {}, on {})", plan.title, plan.playbook, plan.target);
-    for (i, step) in plan.steps.iter().enumerate() {
-        out.push_str(&format!("\n  {}. {}", i + 1, super::playbook::action(&step.action)));
-    }
-    if let Some(v) = &plan.verify {
-        let within = humantime::format_duration(v.within);
-        let probes = v.probes.iter().map(super::playbook::probe).collect::<Vec<_>>().join("; ");
-        out.push_str(&format!("\n  then, within {within}: {probes}"));
-    }
-    if !plan.rollback.is_empty() {
-        out.push_str(&format!("\n  if that fails: {} steps back", plan.rollback.len()));
-    }
-    output::plain(&out)
-}
-
-/// The end of an id, as the lists show it.
-pub(super) fn short(id: &str) -> &str {
-    id.get(id.len().saturating_sub(6)..).unwrap_or(id)
 }
 
 fn capital(word: &str) -> String {

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use reqwest::{Method, StatusCode};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{Context, Exit, Failure};
@@ -203,6 +203,36 @@ fn token(args: &ServerArgs, settings: impl Fn() -> Result<Settings, Failure>) ->
         )
     })?;
     Ok(Secret::new(text.trim()))
+}
+
+/// One page of a list.
+#[derive(Deserialize, Serialize)]
+pub(super) struct Items<T> {
+    pub items: Vec<T>,
+    pub next: Option<String>,
+}
+
+/// What may stand in a path: an id, or the end of one.
+pub(super) fn id(text: &str) -> Result<&str, Failure> {
+    let fits = text.len() >= 4 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if fits {
+        return Ok(text);
+    }
+    let message =
+        format!("{text:?} is not an id: give it as the lists show it, at least its last four characters");
+    Err(Failure::new(Exit::Usage, message))
+}
+
+/// What may stand in a path: the name of a token, the id of a playbook.
+pub(super) fn path_word(text: &str) -> Result<&str, Failure> {
+    let fits = !text.is_empty()
+        && text != "."
+        && text != ".."
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    if fits {
+        return Ok(text);
+    }
+    Err(Failure::new(Exit::Usage, format!("{text:?} is not a name: letters, digits and - _ . only")))
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@ use serde_json::Value;
 
 use super::{
     Context, Failure,
-    client::{Client, ServerArgs},
-    incident::id,
+    client::{Client, ServerArgs, id},
     output,
 };
 use crate::model::{Alert, Decision, Incident};

@@ -3,12 +3,11 @@
 mod show;
 
 use clap::Subcommand;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Context, Exit, Failure,
-    client::{Client, ServerArgs, because},
+    Context, Failure,
+    client::{Client, Items, ServerArgs, because, id},
     output,
     table::Table,
 };
@@ -71,13 +70,6 @@ pub struct Change {
     reason: Option<String>,
     #[command(flatten)]
     server: ServerArgs,
-}
-
-/// One page of a list.
-#[derive(Deserialize, Serialize)]
-pub(super) struct Items<T> {
-    pub items: Vec<T>,
-    pub next: Option<String>,
 }
 
 pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
@@ -159,27 +151,4 @@ async fn change(args: Change, verb: &str, done: &str, context: &Context) -> Resu
         return output::print_json(&answer);
     }
     output::print(&format!("Incident {} is {done}.", output::line(&args.incident)))
-}
-
-/// What may stand in a path: an id, or the end of one.
-pub(super) fn id(text: &str) -> Result<&str, Failure> {
-    let fits = text.len() >= 4 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    if fits {
-        return Ok(text);
-    }
-    let message =
-        format!("{text:?} is not an id: give it as the lists show it, at least its last four characters");
-    Err(Failure::new(Exit::Usage, message))
-}
-
-/// What may stand in a path: the name of a token, the id of a playbook.
-pub(super) fn path_word(text: &str) -> Result<&str, Failure> {
-    let fits = !text.is_empty()
-        && text != "."
-        && text != ".."
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-    if fits {
-        return Ok(text);
-    }
-    Err(Failure::new(Exit::Usage, format!("{text:?} is not a name: letters, digits and - _ . only")))
 }

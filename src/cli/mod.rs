@@ -10,6 +10,7 @@ mod exit;
 mod explain;
 mod incident;
 mod output;
+mod plan;
 mod playbook;
 mod run;
 mod serve;

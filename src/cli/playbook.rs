@@ -7,14 +7,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Context, Failure, approve,
-    client::{Client, ServerArgs},
-    incident::{Items, path_word},
-    output,
+    Context, Failure,
+    client::{Client, Items, ServerArgs, path_word},
+    output, plan,
     table::Table,
 };
 use crate::{
-    model::{Action, Expect, Plan, Probe},
+    model::Plan,
     playbook::{Catalog, Finding, Level},
 };
 
@@ -188,7 +187,7 @@ struct Probed {
 
 impl Shown {
     fn render(&self) -> String {
-        let mut lines = vec![approve::describe(&self.plan)];
+        let mut lines = vec![plan::describe(&self.plan)];
         for guard in &self.guards {
             let word = if guard.holds { "allows it" } else { "forbids it" };
             lines.push(format!("  guard {word}: {}", output::line(&guard.text)));
@@ -199,7 +198,7 @@ impl Shown {
         }
         lines.push(match &self.id {
             Some(id) => {
-                format!("Run {0} is started; `aiops run show {0}` follows it.", approve::short(id))
+                format!("Run {0} is started; `aiops run show {0}` follows it.", plan::short(id))
             }
             None => "Nothing was done: this was a dry run.".to_owned(),
         });
@@ -211,39 +210,5 @@ fn parameter(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write it as name=value".to_owned()),
-    }
-}
-
-/// A step in a line.
-pub(super) fn action(action: &Action) -> String {
-    match action {
-        Action::Command { argv } => format!("run {}", argv.join(" ")),
-        Action::Http { method, url, .. } => format!("{method} {url}"),
-        Action::Prometheus { query, expect } => format!("ask Prometheus: {query} {}", expected(expect)),
-        Action::Wait { duration } => format!("wait {}", humantime::format_duration(*duration)),
-        Action::Notify { text } => format!("tell: {text}"),
-    }
-}
-
-/// A question to the world in a line.
-pub(super) fn probe(probe: &Probe) -> String {
-    match probe {
-        Probe::Prometheus { query, expect } => format!("{query} {}", expected(expect)),
-        Probe::Http { url, expect } if expect.is_empty() => format!("{url} answers 2xx"),
-        Probe::Http { url, expect } => {
-            let statuses: Vec<String> = expect.iter().map(u16::to_string).collect();
-            format!("{url} answers {}", statuses.join(" or "))
-        }
-        Probe::Command { argv } => format!("{} exits with 0", argv.join(" ")),
-    }
-}
-
-fn expected(expect: &Expect) -> String {
-    match expect {
-        Expect::Empty => "returns nothing".to_owned(),
-        Expect::Present => "returns something".to_owned(),
-        Expect::Above(n) => format!("is above {n}"),
-        Expect::Below(n) => format!("is below {n}"),
-        Expect::Equals(n) => format!("equals {n}"),
     }
 }

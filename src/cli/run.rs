@@ -5,10 +5,9 @@ use serde_json::{Value, json};
 
 use super::{
     Context, Exit, Failure,
-    approve::{describe, short},
-    client::{Client, ServerArgs},
-    incident::{Items, id},
+    client::{Client, Items, ServerArgs, id},
     output,
+    plan::{describe, short},
     table::Table,
 };
 use crate::{

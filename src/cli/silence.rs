@@ -8,8 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Context, Failure,
-    client::{Client, ServerArgs},
-    incident::Items,
+    client::{Client, Items, ServerArgs},
     output,
     table::Table,
 };
@@ -137,7 +136,7 @@ async fn list(args: List, context: &Context) -> Result<(), Failure> {
 
 async fn expire(args: Expire, context: &Context) -> Result<(), Failure> {
     let client = Client::new(&args.server, context)?;
-    let id = super::incident::path_word(&args.silence)?;
+    let id = super::client::path_word(&args.silence)?;
     client.delete(&format!("/silences/{id}")).await?;
     if args.server.json {
         return output::print_json(&json!({ "expired": id }));

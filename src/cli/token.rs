@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Context, Failure,
-    client::{Client, ServerArgs},
-    incident::Items,
+    client::{Client, Items, ServerArgs, path_word},
     output,
     table::Table,
 };
@@ -94,7 +93,7 @@ async fn list(args: List, context: &Context) -> Result<(), Failure> {
 
 async fn revoke(args: Revoke, context: &Context) -> Result<(), Failure> {
     let client = Client::new(&args.server, context)?;
-    let name = super::incident::path_word(&args.name)?;
+    let name = path_word(&args.name)?;
     client.delete(&format!("/tokens/{name}")).await?;
     output::print(&format!("Token {} is revoked.", output::line(&args.name)))
 }

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{Args, ask, screen::Screen, settings, stage::Stage, summary::Summary, words};
 use crate::{
-    cli::{Failure, approve},
+    cli::{Failure, approve, plan},
     model::{Approval, TimelineEntry, TimelineKind},
 };
 
@@ -123,7 +123,7 @@ impl Story {
             return Ok(None);
         };
         self.asked = true;
-        self.screen.question(&approve::describe(&approval.plan))?;
+        self.screen.question(&plan::describe(&approval.plan))?;
         let answer = if unattended { ask::unattended() } else { ask::yes() };
         Ok(Some(Question { approval, answer }))
     }

@@ -103,7 +103,7 @@ fn question(a: &Approval) -> Option<String> {
         format!(
             "{}: aiops approve {}  (until {})",
             line(&a.plan.title),
-            crate::cli::approve::short(&a.id),
+            crate::cli::plan::short(&a.id),
             clock_time(a.expires_at)
         )
     })
