@@ -9,9 +9,9 @@ use tracing::Instrument;
 
 use super::{
     Channel, ChannelKind, Letter, SendError, Sent,
-    channels::{How, Route},
+    channels::{Bell, How, Route, need},
     lanes::Lanes,
-    render::{Answer, Style, document},
+    render::{Answer, Style, document, ring},
     view::IncidentView,
 };
 use crate::{
@@ -72,6 +72,8 @@ crate::model::words!(
         Posted = "posted",
         Edited = "edited",
         Unchanged = "unchanged",
+        /// A short new message, because an edit rings nobody.
+        Rung = "rung",
         Waiting = "waiting",
         Retried = "retried",
         Paused = "paused",
@@ -207,6 +209,12 @@ async fn deliver(deps: &Deps, route: &Route, claimed: Claimed, now: Timestamp) -
         return Ok(Outcome::Waiting);
     }
     let reference = live_reference(route, &view, &claimed).cloned();
+    if let (Some(bell), Some(reference)) = (route.channel.bell(), &reference)
+        && let Some(moment) = owed_ring(&view, route, &claimed)
+    {
+        let letter = Letter { document: ring(&view, &deps.style), view, buttons: BTreeMap::new() };
+        return ring_for(deps, route, bell, claimed, &letter, reference, &moment, now).await;
+    }
     let letter = prepare(deps, route, &claimed, view, reference.is_none(), now).await?;
     let result = call(route.channel.as_ref(), &letter, reference.as_ref()).await;
     record(deps, route, claimed, &letter, result, now).await
@@ -248,6 +256,65 @@ fn live_reference<'a>(
     let reopened = claimed.message.sent_version > 0 && view.incident.episode != claimed.message.episode;
     let anew = reopened && route.channel.capabilities().edits;
     claimed.message.reference.as_ref().filter(|_| !anew)
+}
+
+/// The moment for which people are still to be rung: recorded with the edit that shows it, and not over since.
+fn owed_ring(view: &IncidentView, route: &Route, claimed: &Claimed) -> Option<String> {
+    let owed = claimed.ring.clone()?;
+    (!is_quiet(view, route) && need(view).as_ref() == Some(&owed)).then_some(owed)
+}
+
+/// Nobody is rung now; if the need lasts, the edit that says so later owes the ring.
+fn is_quiet(view: &IncidentView, route: &Route) -> bool {
+    let i = &view.incident;
+    i.flapping || i.suppressed.is_some() || i.severity < route.min_severity
+}
+
+/// Rings once for the moment. That we post is durable before, that we did is after: a kill in between gives one duplicate.
+#[expect(clippy::too_many_arguments, reason = "all of one delivery")]
+async fn ring_for(
+    deps: &Deps,
+    route: &Route,
+    bell: &dyn Bell,
+    claimed: Claimed,
+    letter: &Letter,
+    reference: &serde_json::Value,
+    moment: &str,
+    now: Timestamp,
+) -> store::Result<Outcome> {
+    let mut tx = deps.store.write().await?;
+    messages::posting(&mut tx, &claimed, letter.view.incident.version).await?;
+    if claimed.uncertain {
+        uncertain(&mut tx, &claimed).await?;
+    }
+    tx.commit().await?;
+    let rung = match tokio::time::timeout(CALL, bell.ring(letter, reference)).await {
+        Ok(rung) => rung,
+        Err(_) => Err(SendError::Again(format!("no end after {} s", CALL.as_secs()))),
+    };
+    if let Err(e) = rung {
+        return record(deps, route, claimed, letter, Err(e), now).await;
+    }
+    let (id, channel) = (claimed.message.incident_id.clone(), claimed.message.channel.clone());
+    let mut tx = deps.store.write().await?;
+    messages::rung(&mut tx, claimed, moment, now).await?;
+    let us = Actor::aiops("notify");
+    let text = format!("rang {channel}");
+    store::timeline::add(&mut tx, &id, TimelineKind::Notified, &text, Some(&us)).await?;
+    tx.commit().await?;
+    Ok(Outcome::Rung)
+}
+
+/// What a delivery leaves: the moments that people were rung for, and the one that owes a ring. A new message rings by itself.
+fn rings(route: &Route, view: &IncidentView, claimed: &Claimed, how: How) -> (Vec<String>, Option<String>) {
+    let mut rung = claimed.rung.clone();
+    let Some(moment) = need(view).filter(|m| !rung.contains(m)) else { return (rung, None) };
+    if how == How::Posted {
+        rung.push(moment);
+        return (rung, None);
+    }
+    let rings = route.channel.bell().is_some() && !is_quiet(view, route);
+    (rung, rings.then_some(moment))
 }
 
 /// Renders, and makes durable what must be so before the provider is asked: the buttons' meaning, and that we are posting.
@@ -350,7 +417,7 @@ async fn record(
             return Ok(Outcome::Retried);
         }
         Ok(Sent { rest: Some(why), .. }) => (why, None),
-        Ok(sent) => return delivered(deps, claimed, letter, sent, now).await,
+        Ok(sent) => return delivered(deps, route, claimed, letter, sent, now).await,
         Err(SendError::Slower { why, after }) => {
             deps.lanes.pause(route.channel.kind(), clock::after(now, after));
             (why, Some((after, Outcome::Paused)))
@@ -378,6 +445,7 @@ async fn record(
 
 async fn delivered(
     deps: &Deps,
+    route: &Route,
     claimed: Claimed,
     letter: &Letter,
     sent: Sent,
@@ -386,7 +454,10 @@ async fn delivered(
     let (id, channel) = (claimed.message.incident_id.clone(), claimed.message.channel.clone());
     let was_dead = letter.view.unreached.contains(&channel);
     let i = &letter.view.incident;
+    let (rung, ring) = rings(route, &letter.view, &claimed, sent.how);
     let delivery = Delivery {
+        rung,
+        ring,
         version: i.version,
         episode: i.episode,
         shows_flapping: i.flapping,

@@ -24,12 +24,14 @@ struct Row {
     posting: i64,
     shows_flapping: bool,
     unreached: bool,
+    rung: String,
+    ring: Option<String>,
     last_error: Option<String>,
     delivered_at: Option<i64>,
 }
 
 const COLUMNS: &str = "incident_id, channel, state, wanted_version, sent_version, episode, reference, attempts, next_at, \
-    due_since, fence, posting, shows_flapping, unreached, last_error, delivered_at";
+    due_since, fence, posting, shows_flapping, unreached, rung, ring, last_error, delivered_at";
 
 impl Row {
     fn model(self) -> Result<Message> {
@@ -60,6 +62,10 @@ pub struct Claimed {
     pub uncertain: bool,
     /// What the provider shows says that the incident is flapping.
     pub shows_flapping: bool,
+    /// The moments for which people were rung here already.
+    pub rung: Vec<String>,
+    /// The moment that the message shows and for which a ring is owed still.
+    pub ring: Option<String>,
     fence: i64,
 }
 
@@ -69,6 +75,9 @@ pub struct Delivery {
     pub version: i64,
     pub episode: i64,
     pub shows_flapping: bool,
+    pub rung: Vec<String>,
+    /// A ring is owed for this moment: it falls due with this delivery, in the same transaction.
+    pub ring: Option<String>,
     pub reference: serde_json::Value,
 }
 
@@ -129,7 +138,9 @@ pub async fn claim(
     for r in rows {
         let (fence, due_since) = (r.fence, row::time(r.due_since));
         let (uncertain, shows_flapping) = (r.posting > 0, r.shows_flapping);
-        claimed.push(Claimed { message: r.model()?, due_since, uncertain, shows_flapping, fence });
+        let (rung, ring) = (row::from_json(&r.rung)?, r.ring.clone());
+        let message = r.model()?;
+        claimed.push(Claimed { message, due_since, uncertain, shows_flapping, rung, ring, fence });
     }
     claimed.sort_by_key(|c| c.due_since);
     Ok(claimed)
@@ -153,8 +164,8 @@ pub async fn delivered(tx: &mut Tx, claimed: Claimed, delivery: &Delivery, now: 
     let changed = exec!(tx, |c| {
         sqlx::query(
         "UPDATE messages SET sent_version = $4, episode = $5, reference = $6, attempts = 0, posting = 0, unreached = FALSE, \
-         shows_flapping = $8, last_error = NULL, delivered_at = $7, lease_until = 0, next_at = $7, due_since = $7, \
-         state = CASE WHEN wanted_version > $4 THEN 'due' ELSE 'delivered' END \
+         shows_flapping = $8, rung = $9, ring = $10, last_error = NULL, delivered_at = $7, lease_until = 0, next_at = $7, \
+         due_since = $7, state = CASE WHEN wanted_version > $4 OR $11 THEN 'due' ELSE 'delivered' END \
          WHERE incident_id = $1 AND channel = $2 AND fence = $3"
     )
     .bind(&claimed.message.incident_id)
@@ -165,6 +176,29 @@ pub async fn delivered(tx: &mut Tx, claimed: Claimed, delivery: &Delivery, now: 
     .bind(row::to_json(&delivery.reference))
     .bind(row::micros(now))
     .bind(delivery.shows_flapping)
+    .bind(row::to_json(&delivery.rung))
+    .bind(&delivery.ring)
+    .bind(delivery.ring.is_some())
+    })?;
+    tx.wake.messages = true;
+    held(changed)
+}
+
+/// People were rung for the moment; what the message shows is as before. Stays due if that is no longer the newest version.
+pub async fn rung(tx: &mut Tx, mut claimed: Claimed, moment: &str, now: Timestamp) -> Result<()> {
+    claimed.rung.push(moment.to_owned());
+    let changed = exec!(tx, |c| {
+        sqlx::query(
+        "UPDATE messages SET rung = $4, ring = NULL, attempts = 0, posting = 0, unreached = FALSE, last_error = NULL, \
+         lease_until = 0, next_at = $5, due_since = $5, \
+         state = CASE WHEN wanted_version > sent_version THEN 'due' ELSE 'delivered' END \
+         WHERE incident_id = $1 AND channel = $2 AND fence = $3"
+    )
+    .bind(&claimed.message.incident_id)
+    .bind(&claimed.message.channel)
+    .bind(claimed.fence)
+    .bind(row::to_json(&claimed.rung))
+    .bind(row::micros(now))
     })?;
     tx.wake.messages = true;
     held(changed)
@@ -233,7 +267,7 @@ pub async fn give_up(
     reason: &str,
 ) -> Result<()> {
     let changed = exec!(tx, |c| sqlx::query(
-        "UPDATE messages SET posting = 0, last_error = $5, lease_until = 0, unreached = $7, \
+        "UPDATE messages SET posting = 0, ring = NULL, last_error = $5, lease_until = 0, unreached = $7, \
          state = CASE WHEN wanted_version > $6 THEN 'due' ELSE $4 END \
          WHERE incident_id = $1 AND channel = $2 AND fence = $3"
     )

@@ -11,6 +11,7 @@ use sqlx::{
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "init", include_str!("migrations/0001_init.sql")),
     (2, "buttons", include_str!("migrations/0002_buttons.sql")),
+    (3, "rings", include_str!("migrations/0003_rings.sql")),
     (4, "silences", include_str!("migrations/0004_silences.sql")),
 ];
 

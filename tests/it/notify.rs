@@ -1,13 +1,14 @@
 //! What people are told: one message for each incident and channel, whatever the providers do.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aiops::{
     clock,
     config::{self, Secret, Settings, SmtpTls, StdoutWhen},
+    correlate,
     model::*,
     notify::{self, Deps, deliver_due},
-    store::{Store, approvals, decisions, diagnoses, evidence, incidents, messages, runs, timeline},
+    store::{Store, approvals, decisions, diagnoses, evidence, inbox, incidents, messages, runs, timeline},
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -174,6 +175,22 @@ fn plan() -> Plan {
     }
 }
 
+fn run(incident_id: &str, state: RunState) -> Run {
+    let plan = plan();
+    Run {
+        id: aiops::ids::new(),
+        incident_id: Some(incident_id.into()),
+        state,
+        plan_hash: plan.hash(),
+        plan,
+        allowed_by: Actor { via: "telegram".into(), id: "42".into(), name: Some("@ann".into()) },
+        started_at: clock::now(),
+        finished_at: None,
+        outcome: "step restart was under way when the service ended".into(),
+        steps: Vec::new(),
+    }
+}
+
 async fn diagnose(store: &Store, id: &str) {
     let fact = Evidence {
         id: "E1".into(),
@@ -254,6 +271,11 @@ on_both_stores! {
         diagnose(&store, &incident.id).await;
         let approval = propose(&store, &incident.id).await;
         clock.deliver(&deps, 2).await;
+        clock.deliver(&deps, 2).await;
+        let rung = &telegram.rings()[0].text;
+        assert!(rung.starts_with("🔔 approval needed: 5xx & <b>timeouts</b>\ncheckout · #"), "{rung}");
+        assert!(rung.ends_with("Restart checkout\nThe exact plan, and how to answer, stand in the message above."));
+        assert!(slack.rings()[0].text.contains("🔔 approval needed:"));
         let text = telegram.messages()[0].text.clone();
         for part in [
             "The database refuses connections.",
@@ -271,6 +293,8 @@ on_both_stores! {
 
         resolve(&store, &incident.id).await;
         clock.deliver(&deps, 2).await;
+        clock.deliver(&deps, 2).await;
+        assert_eq!((telegram.rings().len(), slack.rings().len()), (1, 1), "one ring for one question");
         let (t, s) = (telegram.messages(), slack.messages());
         assert_eq!((t.len(), t[0].edits, s.len(), s[0].edits), (1, 2, 1, 2));
         assert!(t[0].text.starts_with("✅ RESOLVED"), "{}", t[0].text);
@@ -297,6 +321,99 @@ on_both_stores! {
         let m = telegram.messages();
         assert_eq!((m.len(), m[0].edits), (1, 1));
         assert!(m[0].text.contains("slow 19"));
+    }
+
+    async fn every_moment_of_need_rings_once(store: Store) {
+        let telegram = Telegram::start(&[CHAT]);
+        let mut settings = quiet();
+        to_telegram(&mut settings, &telegram);
+        let (deps, mut clock) = (deps(&store, &settings), Clock::new());
+        let incident = open(&store, &settings, "slow").await;
+        clock.deliver(&deps, 2).await;
+        let run = run(&incident.id, RunState::Verifying);
+        let mut tx = store.write().await.expect("a transaction");
+        runs::insert(&mut tx, &run).await.expect("inserted");
+        tx.commit().await.expect("committed");
+        // What the run comes to, and how many times the phone has rung by then.
+        let states = [
+            (RunState::Verifying, 0),
+            (RunState::RollingBack, 1),
+            (RunState::RolledBack, 1),
+            (RunState::NeedsHuman, 2),
+            (RunState::NeedsHuman, 2),
+        ];
+        for (state, rings) in states {
+            let mut tx = store.write().await.expect("a transaction");
+            runs::set_state(&mut tx, &run.id, state, "as it went").await.expect("saved");
+            incidents::touch(&mut tx, &incident.id).await.expect("touched");
+            tx.commit().await.expect("committed");
+            for _ in 0..3 {
+                clock.deliver(&deps, 2).await;
+            }
+            assert_eq!(telegram.rings().len(), rings, "{state}");
+        }
+        assert!(telegram.rings()[0].text.starts_with("🔔 the fix failed: slow"), "{:?}", telegram.rings());
+        assert!(telegram.rings()[1].text.starts_with("🔔 needs a human: slow"), "{:?}", telegram.rings());
+        assert_eq!(telegram.messages().len(), 1);
+        assert_eq!(message(&store, &incident.id, "telegram").await.state, MessageState::Delivered);
+    }
+
+    async fn a_need_that_the_first_message_tells_or_that_is_over_rings_nobody(store: Store) {
+        let telegram = Telegram::start(&[CHAT]);
+        let mut settings = quiet();
+        to_telegram(&mut settings, &telegram);
+        let (deps, mut clock) = (deps(&store, &settings), Clock::new());
+        let asked = open(&store, &settings, "asked at once").await;
+        propose(&store, &asked.id).await;
+        clock.deliver(&deps, 2).await;
+        change(&store, &asked.id, |i| i.title = "asked at once, and worse".into()).await;
+        let flapping = open(&store, &settings, "flapping").await;
+        clock.deliver(&deps, 2).await;
+        clock.deliver(&deps, 2).await;
+        change(&store, &flapping.id, |i| i.flapping = true).await;
+        propose(&store, &flapping.id).await;
+        let over = open(&store, &settings, "over").await;
+        for _ in 0..4 {
+            clock.deliver(&deps, 2).await;
+        }
+        propose(&store, &over.id).await;
+        clock.deliver(&deps, 2).await;
+        resolve(&store, &over.id).await;
+        for _ in 0..4 {
+            clock.deliver(&deps, 2).await;
+        }
+        assert_eq!(telegram.rings(), []);
+        change(&store, &flapping.id, |i| i.flapping = false).await;
+        for _ in 0..4 {
+            clock.deliver(&deps, 2).await;
+        }
+        assert_eq!(telegram.rings().len(), 1, "it has calmed down, and still needs an answer");
+    }
+
+    async fn a_kill_while_ringing_gives_at_most_one_more_ring(store: Store) {
+        let telegram = Telegram::start(&[CHAT]);
+        let mut settings = quiet();
+        to_telegram(&mut settings, &telegram);
+        let (deps, mut clock) = (deps(&store, &settings), Clock::new());
+        let incident = open(&store, &settings, "slow").await;
+        clock.deliver(&deps, 2).await;
+        propose(&store, &incident.id).await;
+        clock.deliver(&deps, 2).await;
+        // What the killed one had done: shown the question, claimed the ring, said that it posts, and perhaps rung.
+        let mut tx = store.write().await.expect("a transaction");
+        let lease = Duration::from_secs(120);
+        let claimed = messages::claim(&mut tx, "telegram", clock.0, lease, 1).await.expect("claimed").pop();
+        let claimed = claimed.expect("the ring is due");
+        messages::posting(&mut tx, &claimed, claimed.message.sent_version).await.expect("written");
+        tx.commit().await.expect("committed");
+        clock.deliver(&deps, 121).await;
+        for _ in 0..3 {
+            clock.deliver(&deps, 2).await;
+        }
+        assert_eq!(telegram.rings().len(), 1, "one, and perhaps one by the killed process");
+        let mut tx = store.read().await.expect("a transaction");
+        let why = decisions::of(&mut tx, decisions::About::incident(&incident.id)).await.expect("read");
+        assert_eq!(why[0].outcome, "posted again");
     }
 
     // The process ends after Telegram took the message and before its reference is stored.
@@ -644,6 +761,65 @@ async fn a_flapping_incident_is_told_at_most_three_times() {
     assert!(!telegram.messages().pop().expect("still there").text.contains("come and go"));
 }
 
+/// A fingerprint's alert fires and resolves a hundred times, through correlation and the outbox as in life.
+#[tokio::test]
+async fn a_hundred_flips_give_three_messages_and_the_final_state() {
+    let kept = stores::sqlite().await;
+    let store = &kept.store;
+    let telegram = Telegram::start(&[CHAT]);
+    let mut settings = quiet();
+    to_telegram(&mut settings, &telegram);
+    settings.correlate.flap_quiet = Duration::from_millis(300);
+    let (deps, mut clock) = (deps(store, &settings), Clock::new());
+    let correlate = correlate::Deps {
+        store: store.clone(),
+        settings: Arc::new(config::Live::new(settings.correlate.clone())),
+        channels: notify::channel_names(&settings).into(),
+    };
+    let labels: Labels = [("alertname", "Slow"), ("service", "checkout"), ("severity", "critical")]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into();
+    let mut settle = None;
+    for n in 0..101 {
+        let is_firing = n % 2 == 0;
+        let event = AlertEvent {
+            source: "alertmanager".into(),
+            fingerprint: fingerprint(&labels),
+            state: if is_firing { AlertState::Firing } else { AlertState::Resolved },
+            labels: labels.clone(),
+            annotations: [("summary".to_owned(), "checkout is slow".to_owned())].into(),
+            starts_at: clock::now(),
+            ends_at: (!is_firing).then(clock::now),
+            expires_at: None,
+            generator_url: String::new(),
+        };
+        let mut tx = store.write().await.expect("a transaction");
+        let prepared = inbox::Prepared::new(&inbox::Delivery::Alerts(vec![event]));
+        inbox::append(&mut tx, &[prepared]).await.expect("appended");
+        tx.commit().await.expect("committed");
+        let (tx, out) = correlate::drain(&correlate, 100).await.expect("drains").expect("one waits");
+        tx.commit().await.expect("committed");
+        settle = out.settle.into_iter().next_back().or(settle);
+        clock.deliver(&deps, 5).await;
+    }
+    let posted = telegram.calls("sendMessage").len();
+    assert!(posted <= 3, "{posted} messages");
+    let (id, _) = settle.expect("it is flapping");
+    assert_eq!(message(store, &id, "telegram").await.state, MessageState::Suppressed);
+
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let (tx, again) = correlate::settle(&correlate, &id).await.expect("settles");
+    tx.commit().await.expect("committed");
+    assert_eq!(again, None, "it has been quiet long enough");
+    clock.deliver(&deps, 61).await;
+    let posted = telegram.calls("sendMessage").len();
+    assert!(posted <= 3, "{posted} messages");
+    let last = telegram.messages().pop().expect("it was told").text;
+    assert!(last.starts_with("🔴 CRITICAL checkout is slow"), "{last}");
+    assert!(!last.contains("come and go"), "{last}");
+    assert_eq!(message(store, &id, "telegram").await.state, MessageState::Delivered);
+}
+
 #[tokio::test]
 async fn a_reopened_incident_rings_again() {
     let kept = stores::sqlite().await;
@@ -807,19 +983,7 @@ async fn a_run_that_needs_a_human_says_so_first() {
     to_telegram(&mut settings, &telegram);
     let (deps, mut clock) = (deps(&kept.store, &settings), Clock::new());
     let incident = open(&kept.store, &settings, "slow").await;
-    let plan = plan();
-    let run = Run {
-        id: aiops::ids::new(),
-        incident_id: Some(incident.id.clone()),
-        state: RunState::NeedsHuman,
-        plan_hash: plan.hash(),
-        plan,
-        allowed_by: Actor { via: "telegram".into(), id: "42".into(), name: Some("@ann".into()) },
-        started_at: clock::now(),
-        finished_at: None,
-        outcome: "step restart was under way when the service ended".into(),
-        steps: Vec::new(),
-    };
+    let run = run(&incident.id, RunState::NeedsHuman);
     let mut tx = kept.store.write().await.expect("a transaction");
     runs::insert(&mut tx, &run).await.expect("inserted");
     tx.commit().await.expect("committed");

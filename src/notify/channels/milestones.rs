@@ -1,4 +1,5 @@
-//! For channels that cannot edit: which changes are worth a message of their own, and which were told already.
+//! Which moments are worth a message of their own: all milestones where a channel cannot edit, and those at which a person
+//! comes to be needed where it can, because an edit rings nobody.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,12 +31,23 @@ fn milestone(view: &IncidentView) -> String {
     if !view.incident.is_open() {
         return format!("resolved.{}", view.incident.episode);
     }
+    // Where everything is a message of its own, how the rollback ended is told with the failure.
+    let undoing = view.run.as_ref().is_some_and(|r| r.state == RunState::RollingBack);
+    need(view).filter(|_| !undoing).unwrap_or_else(|| opened(view))
+}
+
+/// The moment since which a person is needed, if one is: a question, a run that stands still, one that did not help.
+pub fn need(view: &IncidentView) -> Option<String> {
     let run = view.run.as_ref();
+    let id = run.map_or("", |r| &r.id);
     match (run.map(|r| r.state), view.pending()) {
-        (Some(RunState::NeedsHuman), _) => format!("human.{}", run.map_or("", |r| &r.id)),
-        (_, Some(approval)) => format!("approval.{}", approval.id),
-        (Some(RunState::Failed | RunState::RolledBack), _) => format!("failed.{}", run.map_or("", |r| &r.id)),
-        _ => opened(view),
+        _ if !view.incident.is_open() => None,
+        (Some(RunState::NeedsHuman), _) => Some(format!("human.{id}")),
+        (_, Some(approval)) => Some(format!("approval.{}", approval.id)),
+        (Some(RunState::Failed | RunState::RollingBack | RunState::RolledBack), _) => {
+            Some(format!("failed.{id}"))
+        }
+        _ => None,
     }
 }
 

@@ -8,6 +8,8 @@ mod slack;
 mod stdout;
 mod telegram;
 
+pub use milestones::need;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -181,4 +183,15 @@ pub trait Channel: Send + Sync {
     async fn update(&self, letter: &Letter, reference: &Value) -> Result<Sent, SendError>;
     /// Reaches the provider without telling anybody; what it found, or what is wrong.
     async fn check(&self) -> Result<String, String>;
+    /// How to ring people about a message that they have, where an edit rings nobody.
+    fn bell(&self) -> Option<&dyn Bell> {
+        None
+    }
+}
+
+/// Rings: a short new message beside the one that is edited.
+#[async_trait]
+pub trait Bell: Send + Sync {
+    /// Posts the letter as an answer to the message.
+    async fn ring(&self, letter: &Letter, reference: &Value) -> Result<(), SendError>;
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Capabilities, Channel, ChannelKind, How, Letter, SendError, Sent, milestones::Told};
+use super::{Bell, Capabilities, Channel, ChannelKind, How, Letter, SendError, Sent, milestones::Told};
 use crate::{
     config,
     model::Verb,
@@ -80,10 +80,29 @@ impl Channel for App {
         }
     }
 
+    fn bell(&self) -> Option<&dyn Bell> {
+        Some(self)
+    }
+
     async fn check(&self) -> Result<String, String> {
         let answer = self.api.call("auth.test", &json!({})).await.map_err(|e| e.to_string())?;
         let name = |key: &str| answer[key].as_str().unwrap_or("?").to_owned();
         Ok(format!("{} in {} writes to {}", name("user"), name("team"), self.channel))
+    }
+}
+
+#[async_trait]
+impl Bell for App {
+    /// In the message's thread, and shown in the channel too: a thread alone rings only those who follow it.
+    async fn ring(&self, letter: &Letter, reference: &Value) -> Result<(), SendError> {
+        let mut message = message(letter);
+        message["channel"] = self.channel.as_str().into();
+        if let Ok(main) = Reference::deserialize(reference) {
+            message["channel"] = main.channel.into();
+            message["thread_ts"] = main.ts.into();
+            message["reply_broadcast"] = true.into();
+        }
+        self.api.call("chat.postMessage", &message).await.map(drop).map_err(classify)
     }
 }
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Capabilities, Channel, ChannelKind, How, Letter, SendError, Sent};
+use super::{Bell, Capabilities, Channel, ChannelKind, How, Letter, SendError, Sent};
 use crate::{
     bot_api::{ApiError, BotApi},
     config,
@@ -135,6 +135,10 @@ impl Channel for Telegram {
         }
     }
 
+    fn bell(&self) -> Option<&dyn Bell> {
+        Some(self)
+    }
+
     async fn check(&self) -> Result<String, String> {
         let me = self.api.me().await.map_err(|e| e.to_string())?;
         let chat = self.chat.load(Ordering::Relaxed);
@@ -144,6 +148,27 @@ impl Channel for Telegram {
             Err(e) => {
                 Err(format!("@{} does not reach chat {chat}: {e}; add the bot to the chat", me.username))
             }
+        }
+    }
+}
+
+#[async_trait]
+impl Bell for Telegram {
+    async fn ring(&self, letter: &Letter, reference: &Value) -> Result<(), SendError> {
+        let chat = self.chat.load(Ordering::Relaxed);
+        let mut place = json!({ "chat_id": chat });
+        if let Some(main) = Reference::deserialize(reference).ok().filter(|r| r.chat == chat) {
+            // Somebody may delete the message while we answer it.
+            place["reply_parameters"] =
+                json!({ "message_id": main.message, "allow_sending_without_reply": true });
+        }
+        match self.call("sendMessage", letter, place).await {
+            Ok(_) => Ok(()),
+            Err(ApiError::Answered { migrated_to: Some(new), description, .. }) => {
+                self.moved(chat, new);
+                Err(SendError::Again(description))
+            }
+            Err(e) => Err(classify(e)),
         }
     }
 }

@@ -5,6 +5,7 @@ mod cause;
 mod document;
 mod html;
 mod remedy;
+mod ring;
 mod situation;
 #[cfg(test)]
 mod snapshots;
@@ -14,6 +15,7 @@ mod when;
 
 pub use document::{Block, Document, Keep, Line, Offer, Part, Span};
 pub use html::{Html, plain};
+pub use ring::ring;
 pub use text::Text;
 pub use texts::{Texts, fill};
 

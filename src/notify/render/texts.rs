@@ -84,6 +84,10 @@ texts! {
         subject_approval: "approval needed", "нужно одобрение";
         subject_human: "needs a human", "нужен человек";
         subject_failed: "the fix failed", "исправление не удалось";
+        ring_approval: "The exact plan, and how to answer, stand in the message above.",
+            "Точный план и как на него ответить — в сообщении выше.";
+        ring_run: "What was done, and what is left to do, stands in the message above.",
+            "Что сделано и что осталось сделать — в сообщении выше.";
         wait: "wait {}", "ждать {}";
         expect_empty: "returns nothing", "ничего не возвращает";
         expect_present: "returns something", "что-то возвращает";

@@ -19,6 +19,8 @@ pub struct Slack {
 #[derive(Default)]
 struct State {
     messages: Vec<Message>,
+    /// Answers in threads that the channel shows too: they ring.
+    rings: Vec<Message>,
     faults: Faults,
     calls: Vec<(String, Value)>,
 }
@@ -68,6 +70,11 @@ impl Slack {
 
     pub fn messages(&self) -> Vec<Message> {
         self.state().messages.clone()
+    }
+
+    /// What was posted in a thread and shown in the channel.
+    pub fn rings(&self) -> Vec<Message> {
+        self.state().rings.clone()
     }
 
     /// The parameters of every call of a method; `webhook` for the webhook.
@@ -145,8 +152,14 @@ fn call(state: &mut State, method: &str, p: &Value) -> Result<Value, &'static st
 
 fn post(state: &mut State, p: &Value) -> Result<String, &'static str> {
     let (text, blocks) = content(p)?;
-    let ts = format!("1700000000.{:06}", state.messages.len() + 1);
-    state.messages.push(Message { ts: ts.clone(), text, blocks, edits: 0 });
+    let ts = format!("1700000000.{:06}", state.messages.len() + state.rings.len() + 1);
+    let message = Message { ts: ts.clone(), text, blocks, edits: 0 };
+    match p["thread_ts"].as_str() {
+        None => state.messages.push(message),
+        Some(main) if !state.messages.iter().any(|m| m.ts == main) => return Err("thread_not_found"),
+        Some(_) if p["reply_broadcast"] == true => state.rings.push(message),
+        Some(_) => return Err("the fake rings nobody in a thread"),
+    }
     Ok(ts)
 }
 

@@ -23,6 +23,8 @@ struct State {
     chats: BTreeSet<i64>,
     migrated: BTreeMap<i64, i64>,
     messages: Vec<Message>,
+    /// Answers to our own messages: they ring.
+    rings: Vec<Message>,
     next_id: i64,
     updates: Vec<Value>,
     next_update: i64,
@@ -74,6 +76,11 @@ impl Telegram {
 
     pub fn messages(&self) -> Vec<Message> {
         self.state().messages.clone()
+    }
+
+    /// What was posted as an answer to one of our own messages.
+    pub fn rings(&self) -> Vec<Message> {
+        self.state().rings.clone()
     }
 
     /// The parameters of every call of a method.
@@ -212,7 +219,9 @@ fn call(state: &mut State, method: &str, p: &Value) -> Outcome {
             let (chat, text, keyboard) = (chat(state, p)?, text(p)?, keyboard(p)?);
             state.next_id += 1;
             let message = Message { chat, id: state.next_id, text, keyboard, edits: 0 };
-            state.messages.push(message.clone());
+            let answered = p["reply_parameters"]["message_id"].as_i64();
+            let rings = answered.is_some_and(|id| state.messages.iter().any(|m| m.id == id));
+            if rings { &mut state.rings } else { &mut state.messages }.push(message.clone());
             Ok(shown(&message))
         }
         "editMessageText" => {
