@@ -10,6 +10,13 @@ use super::{Check, Problem, Settings};
 const NOT_SETTINGS: [&str; 5] =
     ["AIOPS_CONFIG", "AIOPS_SERVER", "AIOPS_TOKEN", "AIOPS_TOKEN_FILE", "AIOPS_REAL_CACHE"];
 
+/// Variables that Kubernetes sets in every pod beside a Service that is called aiops; they say
+/// nothing about us.
+fn from_kubernetes(name: &str) -> bool {
+    let rest = name.strip_prefix("AIOPS_").unwrap_or("");
+    rest == "PORT" || ["PORT_", "SERVICE_HOST", "SERVICE_PORT"].iter().any(|start| rest.starts_with(start))
+}
+
 /// Settings with the names of what they came from.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -90,7 +97,7 @@ fn overlay_environment(
     let mut applied = BTreeMap::new();
     let mut problems = Vec::new();
     for (name, text) in env {
-        if !name.starts_with("AIOPS_") || NOT_SETTINGS.contains(&name.as_str()) {
+        if !name.starts_with("AIOPS_") || NOT_SETTINGS.contains(&name.as_str()) || from_kubernetes(&name) {
             continue;
         }
         let (path, value) = match (leaves.get(&name), name.strip_suffix("_FILE").and_then(|n| leaves.get(n)))
@@ -262,6 +269,24 @@ mod tests {
         assert_eq!(e, "environment: AIOPS_LISTEM is not a setting; did you mean AIOPS_LISTEN?");
         let e = from("", &[("AIOPS_CORRELATE_FLAP_COUNT", "many")]).unwrap_err();
         assert!(e.starts_with("environment: AIOPS_CORRELATE_FLAP_COUNT (correlate.flap_count): "), "{e}");
+    }
+
+    #[test]
+    fn what_kubernetes_says_of_a_service_called_aiops_is_no_setting() {
+        let service = [
+            ("AIOPS_SERVICE_HOST", "10.0.0.1"),
+            ("AIOPS_SERVICE_PORT", "8080"),
+            ("AIOPS_SERVICE_PORT_HTTP", "8080"),
+            ("AIOPS_PORT", "tcp://10.0.0.1:8080"),
+            ("AIOPS_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ];
+        let loaded = from("", &service).expect("valid");
+        assert_eq!(loaded.env, [] as [String; 0]);
+        let settings = serde_json::to_value(Settings::default()).expect("settings serialise");
+        let mut leaves = BTreeMap::new();
+        collect_leaves(&settings, &mut Vec::new(), &mut leaves);
+        let hidden: Vec<_> = leaves.keys().filter(|name| from_kubernetes(name)).collect();
+        assert_eq!(hidden, [] as [&String; 0], "no setting may have such a name");
     }
 
     #[test]

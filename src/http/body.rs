@@ -1,6 +1,7 @@
 //! Reads whole bodies: bounded in size each, bounded in size together, and by a deadline (actix has none of the last two).
 
 use std::{
+    io::Read,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -17,6 +18,7 @@ use actix_web::{
     web,
 };
 use bytes::{Bytes, BytesMut};
+use flate2::read::MultiGzDecoder;
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
@@ -80,7 +82,33 @@ impl Bodies {
 
     /// Reads a body of at most `limit` bytes. 413, 408, 415 for an encoding, 503 when all bodies together are too much.
     pub async fn read(&self, request: &HttpRequest, payload: web::Payload, limit: usize) -> Result<Body> {
-        plain(request)?;
+        match Encoding::of(request)? {
+            Encoding::Identity => self.within_deadline(request, payload, limit).await,
+            Encoding::Gzip => Err(not_taken("identity")),
+        }
+    }
+
+    /// As [`Bodies::read`], but takes gzip too, as log shippers send it: `limit` holds before and after unpacking.
+    pub async fn read_packed(
+        &self,
+        request: &HttpRequest,
+        payload: web::Payload,
+        limit: usize,
+    ) -> Result<Body> {
+        let encoding = Encoding::of(request)?;
+        let body = self.within_deadline(request, payload, limit).await?;
+        match encoding {
+            Encoding::Identity => Ok(body),
+            Encoding::Gzip => self.unpack(&body, limit).await,
+        }
+    }
+
+    async fn within_deadline(
+        &self,
+        request: &HttpRequest,
+        payload: web::Payload,
+        limit: usize,
+    ) -> Result<Body> {
         let announced = announced(request)?;
         if announced.is_some_and(|n| n > limit as u64) {
             return Err(too_large(limit));
@@ -93,6 +121,29 @@ impl Bodies {
                     format!("the body did not arrive within {}", humantime::format_duration(self.deadline));
                 Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail).closing())
             }
+        }
+    }
+
+    /// Unpacks piece by piece: what a small body swells to is counted before it is held, and other requests get their turn.
+    async fn unpack(&self, packed: &Body, limit: usize) -> Result<Body> {
+        let mut share = Share { held: self.held.clone(), size: 0 };
+        let mut decoder = MultiGzDecoder::new(packed.bytes());
+        let mut bytes = BytesMut::new();
+        let mut piece = vec![0; PIECE];
+        loop {
+            let read = decoder
+                .read(&mut piece)
+                .map_err(|e| Problem::bad_request(format!("the body is not valid gzip: {e}")))?;
+            if read == 0 {
+                return Ok(Body { bytes: bytes.freeze(), _share: share });
+            }
+            if bytes.len() + read > limit {
+                let detail = format!("the body, unpacked, is larger than {limit} bytes");
+                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
+            }
+            share.grow(read, self.most)?;
+            bytes.extend_from_slice(&piece[..read]);
+            tokio::task::yield_now().await;
         }
     }
 
@@ -135,17 +186,34 @@ fn too_large(limit: usize) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).closing()
 }
 
-fn plain(request: &HttpRequest) -> Result<()> {
-    match request.headers().get(header::CONTENT_ENCODING) {
-        None => Ok(()),
-        Some(value) if value.as_bytes().eq_ignore_ascii_case(b"identity") => Ok(()),
-        Some(_) => {
-            let detail = "compressed bodies are not taken; send it with Content-Encoding: identity";
-            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
-                .with_header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))
-                .closing())
+/// Unpacked at a time, before other requests get their turn.
+const PIECE: usize = 64 << 10;
+
+/// How a body is packed.
+enum Encoding {
+    Identity,
+    Gzip,
+}
+
+impl Encoding {
+    /// 415 for one that nothing here unpacks.
+    fn of(request: &HttpRequest) -> Result<Self> {
+        match request.headers().get(header::CONTENT_ENCODING).map(|v| v.as_bytes().to_ascii_lowercase()) {
+            None => Ok(Self::Identity),
+            Some(name) => match name.trim_ascii() {
+                b"identity" => Ok(Self::Identity),
+                b"gzip" | b"x-gzip" => Ok(Self::Gzip),
+                _ => Err(not_taken("gzip, identity")),
+            },
         }
     }
+}
+
+fn not_taken(taken: &'static str) -> Problem {
+    let detail = format!("a body with this Content-Encoding is not taken; taken are: {taken}");
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
+        .with_header(header::ACCEPT_ENCODING, HeaderValue::from_static(taken))
+        .closing()
 }
 
 /// 415 unless the request says that its body is JSON.
@@ -189,6 +257,10 @@ fn typed<T: DeserializeOwned>(text: &str) -> Result<T> {
     // Derived code would read an array as a struct, field by field.
     if !text.trim_ascii_start().starts_with('{') {
         return Err(Problem::bad_request("the body must be a JSON object"));
+    }
+    // PostgreSQL keeps no NUL, and nothing that people say or name has one.
+    if text.contains("\\u0000") {
+        return Err(Problem::bad_request("the body must not hold NUL (\\u0000)"));
     }
     serde_json::from_str(text).map_err(|e| Problem::bad_request(format!("the body: {e}")))
 }

@@ -30,6 +30,11 @@ pub async fn front(request: ServiceRequest, next: Next<impl MessageBody + 'stati
     if let Err(problem) = state.doors.get().check(request.headers()) {
         return Ok(finish(request.into_response(problem.response())));
     }
+    // PostgreSQL keeps no NUL: a name or a filter with one names nothing.
+    if request.uri().path_and_query().is_some_and(|path| path.as_str().contains("%00")) {
+        let problem = Problem::bad_request("the path and the query string must not hold NUL (%00)");
+        return Ok(finish(request.into_response(problem.closing().response())));
+    }
     // The request must not be cloned here: routing needs the only reference to it.
     match AssertUnwindSafe(next.call(request)).catch_unwind().await {
         Ok(Ok(response)) => Ok(finish(in_form(response.map_into_boxed_body()))),

@@ -141,7 +141,7 @@ async fn receive(state: &State, request: &HttpRequest, payload: web::Payload, so
 
 async fn read_json(state: &State, request: &HttpRequest, payload: web::Payload) -> Result<Body> {
     body::json(request)?;
-    state.bodies.read(request, payload, state.settings.http.max_intake_body).await
+    state.bodies.read_packed(request, payload, state.settings.http.max_intake_body).await
 }
 
 /// Counts a body that cannot be read.
@@ -170,7 +170,7 @@ async fn telemetry<T: Into<crate::bus::Record>>(
     parse: Parse<T>,
 ) -> Result<HttpResponse> {
     auth::admit(state, request, kind.as_str()).await?;
-    let body = state.bodies.read(request, payload, state.settings.http.max_intake_body).await?;
+    let body = state.bodies.read_packed(request, payload, state.settings.http.max_intake_body).await?;
     let content_type =
         request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
     let limits = Limits::new(&state.settings.detect, clock::now());

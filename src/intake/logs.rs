@@ -5,6 +5,7 @@
 //! nested, and by the plain names in `place`; the case of names does not matter.
 
 use super::{
+    alert::printable,
     flatten::{Scalar, flatten},
     telemetry::{BadBody, Limits, Parsed},
     timestamps::{self, Time},
@@ -159,6 +160,7 @@ fn finish(
         Some(Time::Unreadable) => return Err("the time is neither RFC 3339 nor a number since 1970".into()),
     };
     let level = from.text(Field::Level).and_then(|text| LogLevel::parse(&text));
+    message = printable(message);
     let cut = message.len() > limits.max_message;
     message.truncate(message.floor_char_boundary(limits.max_message));
     message.truncate(message.trim_end().len());
@@ -250,6 +252,12 @@ mod tests {
         let r =
             one(r#"{"date":1795255199,"container_name":"/cart","log":"{\"level\":50,\"msg\":\"boom\"}"}"#);
         assert_eq!(brief(&r), ("cart", "", LogLevel::Error, "boom"));
+    }
+
+    #[test]
+    fn nul_which_postgresql_cannot_keep_is_replaced() {
+        let r = one(r#"{"message":"a\u0000b","service":"s\u0000t"}"#);
+        assert_eq!(brief(&r), ("s t", "", LogLevel::Info, "a\u{fffd}b"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
+    alert::{clean, printable},
     flatten::Scalar,
     logs,
     telemetry::{BadBody, Limits, Parsed},
@@ -65,8 +66,8 @@ fn sample(json: &str, limits: &Limits) -> Result<(Sample, bool), String> {
         at: time(&wire.timestamp, limits)?,
         value: value(&wire.value)?,
         service: service(wire.service, &wire.labels),
-        name: wire.name,
-        labels: wire.labels,
+        name: printable(wire.name),
+        labels: clean(wire.labels),
     };
     Ok((sample, false))
 }

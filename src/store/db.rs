@@ -178,6 +178,8 @@ impl Tx {
 
 async fn open_sqlite(data_dir: &Path) -> anyhow::Result<Pools> {
     let path = data_dir.join("aiops.db");
+    // Before it is opened: SQLite gives its -wal and -shm files the mode of the database.
+    restrict(&path)?;
     let options = SqliteConnectOptions::new()
         .filename(&path)
         .create_if_missing(true)
@@ -201,14 +203,14 @@ async fn open_sqlite(data_dir: &Path) -> anyhow::Result<Pools> {
         .connect_with(options.read_only(true))
         .await
         .with_context(opening)?;
-    restrict(&path)?;
     Ok(Pools::Lite { write, read })
 }
 
-/// The database holds alert texts and plans: only its owner reads it.
+/// The database holds alert texts and plans: only its owner reads it, from its first byte on.
 fn restrict(path: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    file.and_then(|file| file.set_permissions(std::fs::Permissions::from_mode(0o600)))
         .with_context(|| format!("restricting {} to its owner", path.display()))
 }
 
@@ -225,4 +227,23 @@ async fn open_postgres(url: &str) -> anyhow::Result<Pools> {
         .with_context(|| format!("connecting to PostgreSQL at {place}"))?;
     super::migrate::postgres(&pool).await.with_context(|| format!("migrating PostgreSQL at {place}"))?;
     Ok(Pools::Postgres(pool))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_owner_reads_the_database_and_its_log_even_in_an_open_directory() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("opened");
+        let store = Store::open("", dir.path()).await.expect("opened");
+        drop(store.read().await.expect("readable"));
+        for name in ["aiops.db", "aiops.db-wal", "aiops.db-shm"] {
+            let mode = std::fs::metadata(dir.path().join(name)).expect(name).permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    }
 }

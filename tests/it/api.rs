@@ -194,7 +194,8 @@ async fn the_document_lists_every_route_and_every_route_is_there() {
         assert!(answer.header("allow").is_some_and(|allow| allow.contains(method.as_str())), "{answer:?}");
     }
     running.call("GET", "/api/v1/nothing", "").await.is_problem(404, "nothing at this path");
-    running.call("GET", "/api/v1/%00%ff", "").await.is_problem(404, "nothing at this path");
+    running.call("GET", "/api/v1/%ff", "").await.is_problem(404, "nothing at this path");
+    running.call("GET", "/api/v1/%00%ff", "").await.is_problem(400, "must not hold NUL");
     running.stop().await;
 }
 
@@ -316,6 +317,7 @@ async fn lists_are_paged_and_filtered_and_say_what_is_wrong() {
             ("limit=many", "query string"),
             ("cursor=7%27--", "cursor is not one of this list"),
             ("colour=red", "unknown field `colour`"),
+            ("cursor=%00", "must not hold NUL"),
         ] {
             running.call("GET", &format!("/api/v1/{list}?{query}"), "").await.is_problem(400, words);
         }
@@ -475,6 +477,7 @@ async fn an_incident_is_acknowledged_and_resolved_once() {
     );
     running.call("POST", &path("ack"), "").await.is_problem(409, "already");
     running.call("POST", &path("resolve"), r#"{"reason":7}"#).await.is_problem(400, "the body");
+    running.call("POST", &path("resolve"), r#"{"reason":"\u0000"}"#).await.is_problem(400, "NUL");
     let answer = running.call("POST", &path("resolve"), r#"{"reason":"a cable"}"#).await.json();
     assert_eq!((&answer["state"], &answer["id"]), (&"resolved".into(), &incident.id.clone().into()));
     running.call("POST", &path("resolve"), "").await.is_problem(409, "resolved already");

@@ -199,8 +199,26 @@ async fn bad_bodies_are_problems_and_leave_nothing_behind() {
             format!("1000\r\n{}\r\n", " ".repeat(4096)).repeat(20)
         );
         running.raw(chunked.as_bytes()).await.is_problem(413, "larger than 60000 bytes");
-        let headers = [("Content-Type", "application/json"), ("Content-Encoding", "gzip")];
-        running.send("POST", path, &headers, b"{}").await.is_problem(415, "identity");
+        let headers = [("Content-Type", "application/json"), ("Content-Encoding", "br")];
+        running.send("POST", path, &headers, b"{}").await.is_problem(415, "gzip, identity");
+        let whole = gzip(format!("[{}]", " ".repeat(50_000)).as_bytes());
+        let bomb = gzip(&vec![b' '; 60_001]);
+        assert!(bomb.len() < 1000);
+        let mut flipped = whole.clone();
+        let checksum = flipped.len() - 8;
+        flipped[checksum] ^= 1;
+        for (packed, status, reason) in [
+            (&b"{}"[..], 400, "not valid gzip"),
+            (b"", 400, "not valid gzip"),
+            (&whole[..whole.len() / 2], 400, "not valid gzip"),
+            (&[&whole[..], b"more"].concat(), 400, "not valid gzip"),
+            (&flipped, 400, "not valid gzip"),
+            (&bomb, 413, "unpacked, is larger than 60000 bytes"),
+            (&[gzip(&[b' '; 40_000]), gzip(&[b' '; 40_000])].concat(), 413, "unpacked, is larger"),
+        ] {
+            let headers = [("Content-Type", "application/json"), ("Content-Encoding", "gzip")];
+            running.send("POST", path, &headers, packed).await.is_problem(status, reason);
+        }
         let not_utf8 = b"[{\"labels\":{\"a\":\"\xff\xfe\"}}]";
         let answer = running.send("POST", path, &[("Content-Type", "application/json")], not_utf8).await;
         answer.is_problem(answer.status, "");
@@ -223,6 +241,37 @@ async fn bad_bodies_are_problems_and_leave_nothing_behind() {
     assert_eq!(stored, []);
     drop(tx);
     assert_eq!(running.post(WEBHOOK, ONE).await.status, 200, "it still works");
+    running.stop().await;
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    packed.write_all(plain).expect("packed");
+    packed.finish().expect("packed")
+}
+
+#[tokio::test]
+async fn gzip_is_taken_by_every_intake_route_and_by_no_other() {
+    let running = Running::with(with_mine).await;
+    let now = Timestamp::now();
+    let bodies = [
+        (WEBHOOK, ONE.to_owned()),
+        ("/api/v2/alerts", r#"[{"labels":{"alertname":"B"}}]"#.to_owned()),
+        ("/api/v1/webhooks/mine", r#"{"events":[{"name":"C","state":"bad"}]}"#.to_owned()),
+        ("/api/v1/changes", r#"{"kind":"deploy","service":"a","summary":"b"}"#.to_owned()),
+        ("/api/v1/logs", r#"[{"message":"x","service":"a"}]"#.to_owned()),
+        ("/api/v1/metrics", format!(r#"[{{"name":"m","service":"a","value":1,"time":"{now}"}}]"#)),
+    ];
+    let headers = [("Content-Type", "application/json"), ("Content-Encoding", "GZIP")];
+    for (path, body) in bodies {
+        let answer = running.send("POST", path, &headers, &gzip(body.as_bytes())).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    }
+    assert_eq!(running.inbox().await.len(), 3, "one delivery for each route that takes alerts");
+    let headers = [headers[0], headers[1], ("Authorization", "Bearer none")];
+    let answer = running.send("POST", "/api/v1/automation/stop", &headers, &gzip(b"{}")).await;
+    assert!(matches!(answer.status, 401 | 415), "{answer:?}");
     running.stop().await;
 }
 
