@@ -1,6 +1,6 @@
 //! One alert event: is it news, and to which incident does it belong?
 
-use super::{At, Outcome, lifecycle};
+use super::{At, Outcome, lifecycle, signal::Signal};
 use crate::{
     clock,
     model::{Alert, AlertEvent, AlertState, Severity, Stage, TimelineKind},
@@ -76,7 +76,7 @@ async fn fires(
     out: &mut Outcome,
 ) -> Result<()> {
     let mut alert = alert_of(event, known.as_ref().and_then(|k| k.incident_id.clone()));
-    let signal = lifecycle::Signal {
+    let signal = Signal {
         service: deps.set.service_of(&alert.labels),
         severity: Severity::from_label(
             alert.labels.get("severity").or_else(|| alert.labels.get("priority")).map(String::as_str),

@@ -1,6 +1,6 @@
 //! One anomaly event: stored always, joined to an incident where there is one, and opening one only if the settings let it.
 
-use super::{At, Outcome, lifecycle};
+use super::{At, Outcome, lifecycle, signal::Signal};
 use crate::{
     clock,
     config::AnomalyOpens,
@@ -99,7 +99,7 @@ async fn may_open(
     if !opens {
         return Ok((None, clause, why));
     }
-    let signal = lifecycle::Signal {
+    let signal = Signal {
         service: anomaly.service.clone(),
         severity: Severity::Warning.min(anomaly.severity),
         title: anomaly.title.clone(),

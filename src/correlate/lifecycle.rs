@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{At, Deps, Outcome, quiet};
+use super::{At, Deps, Outcome, quiet, signal::Signal};
 use crate::{
     clock, ids, metrics,
-    model::{Incident, IncidentState, Labels, Severity, Stage, TimelineKind},
+    model::{Incident, IncidentState, Stage, TimelineKind},
     steer,
     store::{
         Result, Tx, alerts, anomalies,
@@ -13,18 +13,6 @@ use crate::{
         incidents, messages, silences, timeline,
     },
 };
-
-/// What an alert or an anomaly looks like to an incident.
-pub(super) struct Signal {
-    pub service: String,
-    pub severity: Severity,
-    pub title: String,
-    pub started_at: Timestamp,
-    pub labels: Labels,
-    pub fingerprint: Option<String>,
-    /// The incident that it belonged to the last time.
-    pub previous_incident: Option<String>,
-}
 
 /// Finds the incident that the signal belongs to, reopens one, or opens one; its id.
 pub(super) async fn admit(deps: &At<'_>, tx: &mut Tx, s: &Signal, out: &mut Outcome) -> Result<String> {

@@ -4,6 +4,7 @@ mod alerts;
 mod anomalies;
 mod lifecycle;
 mod quiet;
+mod signal;
 
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{At, Outcome, lifecycle::Signal};
+use super::{At, Outcome, signal::Signal};
 use crate::{
     clock,
     model::{AlertState, Incident, Labels, Stage},
