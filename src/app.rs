@@ -39,7 +39,6 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// A running service.
 pub struct App {
-    settings: Arc<Settings>,
     server: http::Server,
     parts: parts::Parts,
     store: Store,
@@ -84,11 +83,6 @@ impl App {
         self.correlate.set(settings.correlate.clone());
         self.server.reload(settings);
         self.registry.reload(settings)
-    }
-
-    /// The settings that it was started with.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
     }
 
     /// Takes nothing new, lets what is under way end, and closes the store.
@@ -143,7 +137,6 @@ impl Build {
         let slack = self.listeners();
         let server = self.server(committer, pipeline.act.clone(), slack)?;
         Ok(App {
-            settings: self.settings,
             server,
             parts: self.parts,
             store: self.store,

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::{
     clock, ids, metrics,
     model::{
-        Actor, Alert, Anomaly, Approval, ApprovalState, Incident, JobKind, NewJob, Offer, Plan, Run, Stage,
+        Actor, Alert, Anomaly, Approval, ApprovalState, Incident, JobKind, NewJob, Plan, Run, Stage,
         TimelineEntry, TimelineKind,
     },
     playbook::{Catalog, Facts, Refusal, Registry},
@@ -38,15 +38,6 @@ pub enum Outcome {
     Asked { approval_id: String },
     /// Nothing is done; `again_at` says when a guard may hold again.
     Nothing { again_at: Option<Timestamp> },
-}
-
-/// The playbooks that fit an incident and could run, for a diagnosis to choose from.
-pub async fn offers(deps: &Deps, incident: &Incident) -> anyhow::Result<Vec<Offer>> {
-    let mut tx = deps.store.read().await?;
-    let (alerts, anomalies) =
-        (alerts::of(&mut tx, &incident.id).await?, anomalies::of(&mut tx, &incident.id).await?);
-    let facts = Facts { incident, alerts: &alerts, anomalies: &anomalies };
-    Ok(deps.registry.current().offers(&facts).0)
 }
 
 /// Decides about one incident.

@@ -6,9 +6,9 @@ use super::{
     Context, Exit, Failure,
     client::{Client, Items, ServerArgs, because, id},
     output,
-    plan::{describe, short},
+    plan::describe,
 };
-use crate::model::Approval;
+use crate::model::{Approval, short_id};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -103,8 +103,8 @@ fn show(pending: &[Approval], json: bool) -> Result<(), Failure> {
     let texts = pending.iter().map(|a| {
         format!(
             "{} (incident {}, until {})\n{}",
-            short(&a.id),
-            short(&a.incident_id),
+            short_id(&a.id),
+            short_id(&a.incident_id),
             output::clock_time(a.expires_at),
             describe(&a.plan)
         )

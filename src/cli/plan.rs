@@ -20,11 +20,6 @@ pub(super) fn describe(plan: &Plan) -> String {
     output::plain(&out)
 }
 
-/// The end of an id, as the lists show it.
-pub(super) fn short(id: &str) -> &str {
-    id.get(id.len().saturating_sub(6)..).unwrap_or(id)
-}
-
 /// A step in a line.
 fn action(action: &Action) -> String {
     match action {

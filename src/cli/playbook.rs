@@ -13,7 +13,7 @@ use super::{
     table::Table,
 };
 use crate::{
-    model::Plan,
+    model::{Plan, short_id},
     playbook::{Catalog, Finding, Level},
 };
 
@@ -198,7 +198,7 @@ impl Shown {
         }
         lines.push(match &self.id {
             Some(id) => {
-                format!("Run {0} is started; `aiops run show {0}` follows it.", plan::short(id))
+                format!("Run {0} is started; `aiops run show {0}` follows it.", short_id(id))
             }
             None => "Nothing was done: this was a dry run.".to_owned(),
         });

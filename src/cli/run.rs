@@ -7,11 +7,11 @@ use super::{
     Context, Exit, Failure,
     client::{Client, Items, ServerArgs, id},
     output,
-    plan::{describe, short},
+    plan::describe,
     table::Table,
 };
 use crate::{
-    model::{Run, RunState},
+    model::{Run, RunState, short_id},
     steer::Answer,
 };
 
@@ -86,7 +86,7 @@ async fn list(args: List, context: &Context) -> Result<(), Failure> {
     let mut table = Table::new(["ID", "STATE", "TARGET", "STARTED", "ALLOWED BY", "TITLE"]);
     for r in found.items {
         let started = format!("{} ago", output::ago(r.started_at));
-        let id = short(&r.id).to_owned();
+        let id = short_id(&r.id).to_owned();
         table.row([id, r.state.to_string(), r.plan.target, started, r.allowed_by.to_string(), r.plan.title]);
     }
     output::print(&table.for_stdout())
@@ -109,7 +109,7 @@ async fn settle(args: Settle, context: &Context) -> Result<(), Failure> {
     if args.server.json {
         return output::print_json(&answer);
     }
-    output::print(&format!("Run {}: {}.", short(&run.id), args.answer))
+    output::print(&format!("Run {}: {}.", short_id(&run.id), args.answer))
 }
 
 /// By the end of its id, among the newest thousand.
@@ -127,7 +127,7 @@ async fn find(client: &Client, text: &str) -> Result<Run, Failure> {
 fn story(r: &Run) -> String {
     let mut out = format!(
         "{} {}  allowed by {}\n{}",
-        short(&r.id),
+        short_id(&r.id),
         r.state.as_str().to_uppercase(),
         output::line(&r.allowed_by.to_string()),
         describe(&r.plan)
@@ -151,7 +151,7 @@ fn story(r: &Run) -> String {
     if r.state == RunState::NeedsHuman {
         out.push_str(&format!(
             "\n\nIt waits for you: aiops run settle {} continue|retry|roll_back|abort",
-            short(&r.id)
+            short_id(&r.id)
         ));
     }
     out

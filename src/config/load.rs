@@ -68,22 +68,10 @@ fn parse(name: &str, text: &str) -> Result<Value, ConfigError> {
     let typed = serde_yaml::from_str_with_options::<Settings>(text, options.clone());
     let tree = typed.and_then(|_| serde_yaml::from_str_with_options::<Value>(text, options));
     tree.map_err(|e| {
-        let at = e.location().map(|l| (l.line(), l.column()));
-        let plain = e.without_snippet().to_string();
-        let message =
-            plain.strip_prefix("error: ").unwrap_or(&plain).lines().next().unwrap_or_default().to_owned();
-        let (line, column) = at.unwrap_or((1, 1));
+        let ((line, column), message) = super::yaml_error(&e);
         let key = key_at(text, line as usize);
-        ConfigError(vec![format!("{name}:{line}:{column}: {key}{}", strip_place(&message))])
+        ConfigError(vec![format!("{name}:{line}:{column}: {key}{message}")])
     })
-}
-
-/// The message without the place that it repeats.
-fn strip_place(message: &str) -> &str {
-    match message.split_once(": ") {
-        Some((head, rest)) if head.starts_with("line ") => rest,
-        _ => message,
-    }
 }
 
 /// Applies `AIOPS_…` variables; returns which key came from which variable.

@@ -83,6 +83,18 @@ pub fn yaml_options() -> serde_yaml::Options {
     }
 }
 
+/// Line and column (both from 1) of what is wrong in a YAML file, and the words for it without the place that they repeat.
+pub fn yaml_error(e: &serde_yaml::Error) -> ((u64, u64), String) {
+    let at = e.location().map_or((1, 1), |l| (l.line(), l.column()));
+    let text = e.without_snippet().to_string();
+    let line = text.strip_prefix("error: ").unwrap_or(&text).lines().next().unwrap_or_default();
+    let message = match line.split_once(": ") {
+        Some((place, rest)) if place.starts_with("line ") => rest,
+        _ => line,
+    };
+    (at, message.split(" at line ").next().unwrap_or_default().to_owned())
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

@@ -69,7 +69,7 @@ fn change(new: NewChange, now: Timestamp) -> Result<Change, String> {
 /// 32 hex digits over what the change says.
 fn computed_id(change: &Change) -> String {
     let text = serde_json::to_string(change).expect("a change holds only strings");
-    crate::store::tokens::hash(&text)[..32].to_owned()
+    crate::model::sha256_hex(text.as_bytes())[..32].to_owned()
 }
 
 #[cfg(test)]

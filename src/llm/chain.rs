@@ -76,11 +76,6 @@ impl Chain {
         self.links.is_empty()
     }
 
-    /// How long [`Chain::ask`] may take at most; a lease must outlive it.
-    pub fn patience(&self) -> Duration {
-        self.links.iter().map(|(link, _)| link.limits.timeout).sum()
-    }
-
     /// Whether each tier's server is there and has its model.
     pub async fn reach(&self) -> Vec<(Dependency, Result<(), String>)> {
         let mut found = Vec::with_capacity(self.links.len());

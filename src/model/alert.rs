@@ -63,20 +63,6 @@ impl AlertEvent {
     pub fn name(&self) -> &str {
         self.labels.get("alertname").map_or("alert", String::as_str)
     }
-    /// Identifies one delivery, so that repeats and HA peers count once: SHA-256 over source, fingerprint, start,
-    /// state, and the end if it is resolved. 64 hex digits.
-    pub fn delivery_id(&self) -> String {
-        let end = self.ends_at.filter(|_| self.state == AlertState::Resolved);
-        let text = format!(
-            "{}\n{}\n{}\n{}\n{}",
-            self.source,
-            self.fingerprint,
-            self.starts_at,
-            self.state,
-            end.map(|t| t.to_string()).unwrap_or_default()
-        );
-        hex(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref())
-    }
 }
 
 impl Alert {

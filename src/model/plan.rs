@@ -35,7 +35,7 @@ impl Plan {
     pub fn hash(&self) -> String {
         let json =
             serde_json::to_vec(self).expect("a plan holds only strings, numbers and maps with string keys");
-        super::alert::hex(ring::digest::digest(&ring::digest::SHA256, &json).as_ref())
+        super::sha256_hex(&json)
     }
 }
 

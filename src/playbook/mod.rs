@@ -40,14 +40,7 @@ pub fn parse(file: &str, text: &str) -> Result<Playbook, Finding> {
         return Err(Finding::error(file, (1, 1), "", message));
     }
     serde_yaml::from_str_with_options(text, crate::config::yaml_options()).map_err(|e| {
-        let at = e.location().map_or((1, 1), |l| (l.line(), l.column()));
-        let text = e.without_snippet().to_string();
-        let line = text.strip_prefix("error: ").unwrap_or(&text).lines().next().unwrap_or_default();
-        let message = match line.split_once(": ") {
-            Some((place, rest)) if place.starts_with("line ") => rest,
-            _ => line,
-        };
-        let message = message.split(" at line ").next().unwrap_or_default();
-        Finding::error(file, at, "", message.to_owned())
+        let (at, message) = crate::config::yaml_error(&e);
+        Finding::error(file, at, "", message)
     })
 }

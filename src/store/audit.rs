@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::FromRow;
 
 use super::{Error, Page, Result, Tx, exec, page, row, sql};
-use crate::model::Actor;
+use crate::model::{Actor, sha256_hex};
 
 /// One act of a person, or of the program in its own name.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -59,7 +59,7 @@ fn hash(previous: &str, at: i64, actor: &str, action: &str, object: &str, detail
     let at = at.to_string();
     let parts = [previous, &at, actor, action, object, detail];
     let text: String = parts.iter().map(|p| format!("{}:{p}", p.len())).collect();
-    super::tokens::hash(&text)
+    sha256_hex(text.as_bytes())
 }
 
 pub async fn add(

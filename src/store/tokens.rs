@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::FromRow;
 
 use super::{Result, Tx, exec, row, sql};
-use crate::model::Role;
+use crate::model::{Role, sha256_hex};
 
 /// A token without its secret.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -38,8 +38,7 @@ impl Row {
 
 /// 64 hex digits.
 pub fn hash(secret: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, secret.as_bytes());
-    digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+    sha256_hex(secret.as_bytes())
 }
 
 /// Fails with a conflict (see [`super::Error::is_conflict`]) if the name is taken.

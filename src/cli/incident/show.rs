@@ -103,7 +103,7 @@ fn question(a: &Approval) -> Option<String> {
         format!(
             "{}: aiops approve {}  (until {})",
             line(&a.plan.title),
-            crate::cli::plan::short(&a.id),
+            crate::model::short_id(&a.id),
             clock_time(a.expires_at)
         )
     })
