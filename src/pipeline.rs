@@ -16,8 +16,8 @@ use crate::{
     worker::{Done, Worker},
 };
 
-/// Deliveries that are correlated in one transaction.
-const BATCH: i64 = 500;
+/// Alerts that are correlated in one transaction, about: more would keep others waiting for the store.
+const BATCH: usize = 2000;
 /// Other replicas commit too, and ring no bell here.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Jobs done at a time by one process; most of them wait for somebody else.
@@ -66,11 +66,11 @@ impl Pipeline {
     /// Correlates one batch; how many deliveries it took.
     pub async fn correlate_once(&self) -> Result<usize> {
         let Some((mut tx, out)) = correlate::drain(&self.correlate, BATCH).await? else { return Ok(0) };
-        for incident in &out.diagnose {
-            jobs::enqueue(&mut tx, &now(JobKind::Diagnose, incident)).await?;
-        }
-        for (incident, at) in &out.settle {
-            jobs::enqueue(&mut tx, &at_time(JobKind::Settle, incident, *at)).await?;
+        let diagnose = out.diagnose.iter().map(|incident| now(JobKind::Diagnose, incident));
+        let settle = out.settle.iter().map(|(incident, at)| at_time(JobKind::Settle, incident, *at));
+        let next: Vec<NewJob> = diagnose.chain(settle).collect();
+        if !next.is_empty() {
+            jobs::enqueue_all(&mut tx, &next).await?;
         }
         tx.commit().await?;
         Ok(out.taken)

@@ -40,8 +40,8 @@ pub async fn run(store: Store, cancel: CancellationToken) {
 /// Measures once, raises or clears what follows from it, and tells of all alarms that began or ended.
 pub async fn look(store: &Store) -> Result<()> {
     let now = clock::now();
+    let (depth, oldest) = inbox::backlog(store).await?;
     let mut tx = store.read().await?;
-    let (depth, oldest) = inbox::backlog(&mut tx).await?;
     let (waiting, next) = jobs::backlog(&mut tx, now).await?;
     INCIDENTS_OPEN.set(incidents::count_open(&mut tx).await?);
     let told = alerts::firing_from(&mut tx, &[SOURCE]).await?;
@@ -63,9 +63,7 @@ pub async fn look(store: &Store) -> Result<()> {
 
     let events = news(&alarm::active(), &told);
     if !events.is_empty() {
-        let mut tx = store.write().await?;
-        inbox::append(&mut tx, &[Prepared::new(&Delivery::Alerts(events))]).await?;
-        tx.commit().await?;
+        inbox::append(store, &[Prepared::new(&Delivery::Alerts(events))]).await?;
     }
     Ok(())
 }

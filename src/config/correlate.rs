@@ -1,6 +1,9 @@
 //! How signals become incidents.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -65,11 +68,26 @@ impl Default for Correlate {
 impl Correlate {
     /// The services that this one calls, then those that call it.
     pub fn neighbours(&self, service: &str) -> Vec<String> {
-        let callees = self.topology.get(service).into_iter().flatten();
-        let callers = self.topology.iter().filter(|(_, calls)| calls.iter().any(|s| s == service));
-        let mut all: Vec<String> = callees.chain(callers.map(|(caller, _)| caller)).cloned().collect();
-        let mut seen = std::collections::HashSet::new();
-        all.retain(|s| s != service && seen.insert(s.clone()));
+        self.neighbours_of(&HashSet::from([service.to_owned()])).remove(service).unwrap_or_default()
+    }
+
+    /// The neighbours of each of these services; one walk over the topology for all of them.
+    pub fn neighbours_of(&self, services: &HashSet<String>) -> HashMap<String, Vec<String>> {
+        let mut all: HashMap<String, Vec<String>> = HashMap::new();
+        for service in services {
+            if let Some(callees) = self.topology.get(service) {
+                all.entry(service.clone()).or_default().extend(callees.iter().cloned());
+            }
+        }
+        for (caller, calls) in &self.topology {
+            for callee in calls.iter().filter(|c| services.contains(*c)) {
+                all.entry(callee.clone()).or_default().push(caller.clone());
+            }
+        }
+        for (service, neighbours) in &mut all {
+            let mut seen = HashSet::from([service.clone()]);
+            neighbours.retain(|n| seen.insert(n.clone()));
+        }
         all
     }
 

@@ -1,14 +1,9 @@
 //! One alert event: is it news, and to which incident does it belong?
 
-use super::{At, Outcome, lifecycle, signal::Signal};
+use super::{batch::Batch, lifecycle, signal::Signal};
 use crate::{
-    clock,
-    model::{Alert, AlertEvent, AlertState, Severity, Stage, TimelineKind},
-    store::{
-        Result, Tx, alerts,
-        decisions::{self, About},
-        timeline,
-    },
+    model::{Alert, AlertEvent, AlertState, Severity, TimelineKind},
+    store::decisions::About,
 };
 
 /// What an event means beside what is known of its alert.
@@ -48,36 +43,30 @@ fn classify(known: Option<&Alert>, event: &AlertEvent, now: jiff::Timestamp) -> 
     }
 }
 
-pub(super) async fn apply(deps: &At<'_>, tx: &mut Tx, event: AlertEvent, out: &mut Outcome) -> Result<()> {
-    let now = clock::now();
-    let known = alerts::get(tx, &event.fingerprint).await?;
-    match classify(known.as_ref(), &event, now) {
-        News::Fires => fires(deps, tx, event, known, out).await,
-        News::Resolves => resolves(deps, tx, event, known.expect("only a known alert resolves"), out).await,
-        News::Repeat => alerts::seen(tx, &event.fingerprint, now, event.expires_at).await,
-        News::NothingToResolve => nothing_to_resolve(tx, &event, known).await,
+pub(super) fn apply(batch: &mut Batch<'_>, event: AlertEvent) {
+    let known = batch.alert(&event.fingerprint);
+    match classify(known, &event, batch.now) {
+        News::Fires => fires(batch, event),
+        News::Resolves => resolves(batch, event),
+        News::Repeat => batch.seen(&event.fingerprint, event.expires_at),
+        News::NothingToResolve => nothing_to_resolve(batch, event),
         News::Late => {
-            let incident = known.and_then(|k| k.incident_id);
+            let incident = known.and_then(|k| k.incident_id.clone());
             let why = format!(
                 "{} says {} of an episode that began {}, but a later state is known already",
                 event.source, event.state, event.starts_at
             );
             let about = About::alert(&event.fingerprint, incident.as_deref());
-            decisions::add(tx, Stage::Correlate, about, "ignored", "out of order", &why).await
+            batch.decide(about, "ignored", "out of order", why);
         }
     }
 }
 
-async fn fires(
-    deps: &At<'_>,
-    tx: &mut Tx,
-    event: AlertEvent,
-    known: Option<Alert>,
-    out: &mut Outcome,
-) -> Result<()> {
-    let mut alert = alert_of(event, known.as_ref().and_then(|k| k.incident_id.clone()));
+fn fires(batch: &mut Batch<'_>, event: AlertEvent) {
+    let previous = batch.alert(&event.fingerprint).and_then(|known| known.incident_id.clone());
+    let mut alert = alert_of(event, None, batch.now);
     let signal = Signal {
-        service: deps.set.service_of(&alert.labels),
+        service: batch.set.service_of(&alert.labels),
         severity: Severity::from_label(
             alert.labels.get("severity").or_else(|| alert.labels.get("priority")).map(String::as_str),
         ),
@@ -85,59 +74,53 @@ async fn fires(
         started_at: alert.starts_at,
         labels: alert.labels.clone(),
         fingerprint: Some(alert.fingerprint.clone()),
-        previous_incident: alert.incident_id.take(),
+        previous_incident: previous.clone(),
     };
-    let id = lifecycle::admit(deps, tx, &signal, out).await?;
-    alert.incident_id = Some(id.clone());
-    alerts::save(tx, &alert).await?;
-    let text = format!("{} is firing: {}", alert.name(), alert.title());
-    timeline::add(tx, &id, TimelineKind::AlertFiring, &text, None).await?;
-    lifecycle::recount(tx, &id).await
+    let id = lifecycle::admit(batch, &signal);
+    batch.tell(&id, TimelineKind::AlertFiring, format!("{} is firing: {}", alert.name(), alert.title()));
+    let is_new_here = previous.as_deref() != Some(id.as_str());
+    batch.change(&id, |i| {
+        i.alert_count += i64::from(is_new_here);
+        i.firing_count += 1;
+    });
+    alert.incident_id = Some(id);
+    batch.save_alert(alert);
 }
 
-async fn resolves(
-    deps: &At<'_>,
-    tx: &mut Tx,
-    event: AlertEvent,
-    known: Alert,
-    out: &mut Outcome,
-) -> Result<()> {
-    let ended = event.ends_at.unwrap_or_else(clock::now);
+fn resolves(batch: &mut Batch<'_>, event: AlertEvent) {
+    let Some(known) = batch.alert(&event.fingerprint).cloned() else { return };
     let alert = Alert {
         state: AlertState::Resolved,
-        ends_at: Some(ended),
+        ends_at: Some(event.ends_at.unwrap_or(batch.now)),
         expires_at: None,
-        last_seen_at: clock::now(),
+        last_seen_at: batch.now,
         annotations: if event.annotations.is_empty() { known.annotations } else { event.annotations },
         ..known
     };
-    alerts::save(tx, &alert).await?;
-    let Some(id) = alert.incident_id.clone() else { return Ok(()) };
-    let text = format!("{} is resolved: {}", alert.name(), alert.title());
-    timeline::add(tx, &id, TimelineKind::AlertResolved, &text, None).await?;
-    lifecycle::recount(tx, &id).await?;
-    lifecycle::resolve_if_over(
-        deps,
-        tx,
-        &id,
-        &format!("the last firing alert, {}, resolved", alert.name()),
-        out,
-    )
-    .await
+    if let Some(id) = &alert.incident_id {
+        batch.tell(
+            id,
+            TimelineKind::AlertResolved,
+            format!("{} is resolved: {}", alert.name(), alert.title()),
+        );
+        batch.change(id, |i| i.firing_count -= 1);
+        lifecycle::resolve_if_over(batch, id, &format!("the last firing alert, {}, resolved", alert.name()));
+    }
+    batch.save_alert(alert);
 }
 
 /// Keeps it on record, so that a late firing event of the same episode is known to be late.
-async fn nothing_to_resolve(tx: &mut Tx, event: &AlertEvent, known: Option<Alert>) -> Result<()> {
-    if known.is_some() {
-        return alerts::seen(tx, &event.fingerprint, clock::now(), None).await;
+fn nothing_to_resolve(batch: &mut Batch<'_>, event: AlertEvent) {
+    if batch.alert(&event.fingerprint).is_some() {
+        return batch.seen(&event.fingerprint, None);
     }
-    alerts::save(tx, &alert_of(event.clone(), None)).await?;
-    let about = About::alert(&event.fingerprint, None);
     let why = format!("{} says resolved, but it was never seen firing here", event.source);
-    decisions::add(tx, Stage::Correlate, about, "ignored", "resolved before it was seen", &why).await
+    batch.decide(About::alert(&event.fingerprint, None), "ignored", "resolved before it was seen", why);
+    let alert = alert_of(event, None, batch.now);
+    batch.save_alert(alert);
 }
 
-fn alert_of(event: AlertEvent, incident_id: Option<String>) -> Alert {
+fn alert_of(event: AlertEvent, incident_id: Option<String>, now: jiff::Timestamp) -> Alert {
     Alert {
         fingerprint: event.fingerprint,
         source: event.source,
@@ -149,7 +132,7 @@ fn alert_of(event: AlertEvent, incident_id: Option<String>) -> Alert {
         expires_at: event.expires_at,
         generator_url: event.generator_url,
         incident_id,
-        last_seen_at: clock::now(),
+        last_seen_at: now,
     }
 }
 
@@ -179,8 +162,8 @@ mod tests {
     fn order_of_arrival_does_not_matter() {
         use AlertState::{Firing, Resolved};
         let now = at(1000);
-        let firing = alert_of(event(Firing, 100, None), None);
-        let resolved = alert_of(event(Resolved, 100, Some(200)), None);
+        let firing = alert_of(event(Firing, 100, None), None, now);
+        let resolved = alert_of(event(Resolved, 100, Some(200)), None, now);
         let news = |known: Option<&Alert>, e: AlertEvent| classify(known, &e, now);
         assert_eq!(news(None, event(Firing, 100, None)), News::Fires);
         assert_eq!(news(None, event(Resolved, 100, Some(200))), News::NothingToResolve);

@@ -1,34 +1,30 @@
 //! One anomaly event: stored always, joined to an incident where there is one, and opening one only if the settings let it.
 
-use super::{At, Outcome, lifecycle, signal::Signal};
+use super::{batch::Batch, lifecycle, signal::Signal};
 use crate::{
     clock,
     config::AnomalyOpens,
     ids,
-    model::{Anomaly, AnomalyEvent, AnomalyKind, Labels, Severity, Stage, TimelineKind},
-    store::{
-        Result, Tx, anomalies,
-        decisions::{self, About},
-        timeline,
-    },
+    model::{Anomaly, AnomalyEvent, AnomalyKind, Labels, Severity, TimelineKind},
+    store::decisions::About,
 };
 
-pub(super) async fn apply(deps: &At<'_>, tx: &mut Tx, event: AnomalyEvent, out: &mut Outcome) -> Result<()> {
-    match (anomalies::open_by_key(tx, &event.key).await?, event.ended_at) {
+pub(super) fn apply(batch: &mut Batch<'_>, event: AnomalyEvent) {
+    match (batch.open_anomaly(&event.key).cloned(), event.ended_at) {
         (Some(known), Some(_)) => {
-            ends(deps, tx, Anomaly { ended_at: event.ended_at, detail: event.detail, ..known }, out).await
+            ends(batch, Anomaly { ended_at: event.ended_at, detail: event.detail, ..known });
         }
         (Some(known), None) => {
             let now = Anomaly { title: event.title, detail: event.detail, severity: event.severity, ..known };
-            anomalies::update(tx, &now).await
+            batch.save_anomaly(now);
         }
-        (None, None) => begins(deps, tx, event, out).await,
+        (None, None) => begins(batch, event),
         // The end of one whose onset retention has already forgotten, or that was sent twice.
-        (None, Some(_)) => Ok(()),
+        (None, Some(_)) => {}
     }
 }
 
-async fn begins(deps: &At<'_>, tx: &mut Tx, event: AnomalyEvent, out: &mut Outcome) -> Result<()> {
+fn begins(batch: &mut Batch<'_>, event: AnomalyEvent) {
     let mut anomaly = Anomaly {
         id: ids::new(),
         kind: event.kind,
@@ -41,52 +37,40 @@ async fn begins(deps: &At<'_>, tx: &mut Tx, event: AnomalyEvent, out: &mut Outco
         ended_at: None,
         incident_id: None,
     };
-    let joined = lifecycle::find_open(deps, tx, &anomaly.service, anomaly.started_at).await?;
+    let joined = lifecycle::find_open(batch, &anomaly.service, anomaly.started_at);
     let (id, clause, why) = match joined {
         Some(incident) => {
             let why = format!("incident {} of {} is open", incident.short_id(), incident.service);
-            (Some(incident.id), "correlate.window", why)
+            (Some(incident.id.clone()), "correlate.window", why)
         }
-        None => may_open(deps, tx, &anomaly, out).await?,
+        None => may_open(batch, &anomaly),
     };
-    anomaly.incident_id.clone_from(&id);
-    anomalies::insert(tx, &anomaly).await?;
-    let Some(id) = id else {
-        let about = About { fingerprint: Some(&anomaly.key), incident_id: None };
-        return decisions::add(
-            tx,
-            Stage::Correlate,
-            about,
-            "kept",
-            clause,
-            &format!("{}: {why}", anomaly.title),
-        )
-        .await;
-    };
-    let about = About { fingerprint: Some(&anomaly.key), incident_id: Some(&id) };
-    decisions::add(tx, Stage::Correlate, about, "attached", clause, &format!("{}: {why}", anomaly.title))
-        .await?;
-    timeline::add(tx, &id, TimelineKind::AnomalyFound, &anomaly.title, None).await?;
-    lifecycle::signal_joined(tx, &id, anomaly.started_at).await?;
-    out.diagnose.push(id);
-    Ok(())
+    let outcome = if id.is_some() { "attached" } else { "kept" };
+    let about = About { fingerprint: Some(&anomaly.key), incident_id: id.as_deref() };
+    batch.decide(about, outcome, clause, format!("{}: {why}", anomaly.title));
+    if let Some(id) = &id {
+        batch.tell(id, TimelineKind::AnomalyFound, &anomaly.title);
+        batch.change(id, |i| {
+            i.last_signal_at = i.last_signal_at.max(anomaly.started_at);
+            i.started_at = i.started_at.min(anomaly.started_at);
+        });
+        batch.out.diagnose.push(id.clone());
+    }
+    anomaly.incident_id = id;
+    batch.save_anomaly(anomaly);
 }
 
-async fn may_open(
-    deps: &At<'_>,
-    tx: &mut Tx,
-    anomaly: &Anomaly,
-    out: &mut Outcome,
-) -> Result<(Option<String>, &'static str, String)> {
+fn may_open(batch: &mut Batch<'_>, anomaly: &Anomaly) -> (Option<String>, &'static str, String) {
     let clause = "correlate.anomaly_opens";
-    let from = clock::before(anomaly.started_at, deps.set.window);
-    let beside: Vec<Anomaly> = anomalies::since(tx, from)
-        .await?
-        .into_iter()
-        .filter(|a| a.service == anomaly.service && a.incident_id.is_none() && a.ended_at.is_none())
-        .collect();
-    let corroborated = beside.iter().any(|a| is_log(a.kind) != is_log(anomaly.kind));
-    let (opens, why) = match deps.set.anomaly_opens {
+    let from = clock::before(anomaly.started_at, batch.set.window);
+    let corroborated = batch.anomalies().any(|a| {
+        a.service == anomaly.service
+            && a.incident_id.is_none()
+            && a.ended_at.is_none()
+            && a.started_at >= from
+            && is_log(a.kind) != is_log(anomaly.kind)
+    });
+    let (opens, why) = match batch.set.anomaly_opens {
         AnomalyOpens::Never => (false, "anomalies never open an incident".to_owned()),
         AnomalyOpens::Always => (true, "every anomaly opens an incident".to_owned()),
         AnomalyOpens::Corroborated if corroborated => {
@@ -97,7 +81,7 @@ async fn may_open(
         }
     };
     if !opens {
-        return Ok((None, clause, why));
+        return (None, clause, why);
     }
     let signal = Signal {
         service: anomaly.service.clone(),
@@ -108,17 +92,18 @@ async fn may_open(
         fingerprint: None,
         previous_incident: None,
     };
-    let id = lifecycle::admit(deps, tx, &signal, out).await?;
-    Ok((Some(id), clause, why))
+    (Some(lifecycle::admit(batch, &signal)), clause, why)
 }
 
 fn is_log(kind: AnomalyKind) -> bool {
     kind != AnomalyKind::Metric
 }
 
-async fn ends(deps: &At<'_>, tx: &mut Tx, over: Anomaly, out: &mut Outcome) -> Result<()> {
-    anomalies::update(tx, &over).await?;
-    let Some(id) = over.incident_id else { return Ok(()) };
-    timeline::add(tx, &id, TimelineKind::AnomalyEnded, &format!("Over: {}", over.title), None).await?;
-    lifecycle::resolve_if_over(deps, tx, &id, "its last anomaly is over", out).await
+fn ends(batch: &mut Batch<'_>, over: Anomaly) {
+    let (incident, title) = (over.incident_id.clone(), over.title.clone());
+    batch.save_anomaly(over);
+    if let Some(id) = incident {
+        batch.tell(&id, TimelineKind::AnomalyEnded, format!("Over: {title}"));
+        lifecycle::resolve_if_over(batch, &id, "its last anomaly is over");
+    }
 }

@@ -2,117 +2,107 @@
 
 use jiff::Timestamp;
 
-use super::{At, Deps, Outcome, quiet, signal::Signal};
+use super::{Deps, batch::Batch, quiet, signal::Signal};
 use crate::{
     clock, ids, metrics,
-    model::{Incident, IncidentState, Stage, TimelineKind},
-    steer,
-    store::{
-        Result, Tx, alerts, anomalies,
-        decisions::{self, About},
-        incidents, messages, silences, timeline,
-    },
+    model::{Anomaly, Incident, IncidentState, TimelineKind},
+    store::{Result, Tx, decisions::About},
 };
 
 /// Finds the incident that the signal belongs to, reopens one, or opens one; its id.
-pub(super) async fn admit(deps: &At<'_>, tx: &mut Tx, s: &Signal, out: &mut Outcome) -> Result<String> {
-    let (mut incident, outcome, clause, why) = match place(deps, tx, s).await? {
-        Place::Join(incident, clause, why) => (incident, "attached", clause, why),
-        Place::Reopen(incident, clause, why) => {
-            (reopen(deps, tx, incident, out).await?, "reopened", clause, why)
+pub(super) fn admit(batch: &mut Batch<'_>, s: &Signal) -> String {
+    let (id, outcome, clause, why) = match place(batch, s) {
+        Place::Join(id, clause, why) => (id, "attached", clause, why),
+        Place::Reopen(id, clause, why) => {
+            reopen(batch, &id);
+            (id, "reopened", clause, why)
         }
-        Place::Open(clause, why) => (open(deps, tx, s).await?, "opened", clause, why),
+        Place::Open(clause, why) => (open(batch, s), "opened", clause, why),
     };
-    let about = About { fingerprint: s.fingerprint.as_deref(), incident_id: Some(&incident.id) };
-    decisions::add(tx, Stage::Correlate, about, outcome, clause, &why).await?;
-    if incident.alert_count == 0 && s.fingerprint.is_some() {
-        // A rule that somebody wrote says better what broke than the anomaly that opened the incident.
-        incident.title.clone_from(&s.title);
-        incident.service.clone_from(&s.service);
+    let about = About { fingerprint: s.fingerprint.as_deref(), incident_id: Some(&id) };
+    batch.decide(about, outcome, clause, why);
+    batch.change(&id, |incident| {
+        if incident.alert_count == 0 && s.fingerprint.is_some() {
+            // A rule that somebody wrote says better what broke than the anomaly that opened the incident.
+            incident.title.clone_from(&s.title);
+            incident.service.clone_from(&s.service);
+        }
+        incident.severity = incident.severity.max(s.severity);
+        incident.started_at = incident.started_at.min(s.started_at);
+        incident.last_signal_at = incident.last_signal_at.max(s.started_at);
+    });
+    quiet::suppress(batch, &id, s, outcome != "attached");
+    batch.touch(&id);
+    adopt_anomalies(batch, &id, s);
+    if batch.incident(&id).is_some_and(|i| !i.flapping) {
+        batch.out.diagnose.push(id.clone());
     }
-    incident.severity = incident.severity.max(s.severity);
-    incident.started_at = incident.started_at.min(s.started_at);
-    incident.last_signal_at = incident.last_signal_at.max(s.started_at);
-    quiet::suppress(deps, tx, &mut incident, s, outcome != "attached", out).await?;
-    incidents::save(tx, &incident).await?;
-    incidents::touch(tx, &incident.id).await?;
-    adopt_anomalies(deps, tx, &incident).await?;
-    if !incident.flapping {
-        out.diagnose.push(incident.id.clone());
-    }
-    Ok(incident.id)
+    id
 }
 
+/// By the incident's id.
 enum Place {
-    Join(Incident, &'static str, String),
-    Reopen(Incident, &'static str, String),
+    Join(String, &'static str, String),
+    Reopen(String, &'static str, String),
     Open(&'static str, String),
 }
 
-async fn place(deps: &At<'_>, tx: &mut Tx, s: &Signal) -> Result<Place> {
-    let set = deps.set;
-    let now = clock::now();
-    if let Some(id) = &s.previous_incident
-        && let Some(incident) = incidents::lock(tx, id).await?
-    {
+fn place(batch: &Batch<'_>, s: &Signal) -> Place {
+    let (set, now) = (batch.set, batch.now);
+    if let Some(incident) = s.previous_incident.as_deref().and_then(|id| batch.incident(id)) {
+        let id = incident.id.clone();
         if incident.is_open() {
-            return Ok(Place::Join(incident, "same alert", "it belongs to this incident already".into()));
+            return Place::Join(id, "same alert", "it belongs to this incident already".into());
         }
         let since = clock::between(incident.resolved_at.unwrap_or(now), now);
         if since <= set.reopen_within {
             let why = format!("it fires again {} s after the incident was resolved", since.as_secs());
-            return Ok(Place::Reopen(incident, "correlate.reopen_within", why));
+            return Place::Reopen(id, "correlate.reopen_within", why);
         }
     }
-    if let Some(incident) = find_open(deps, tx, &s.service, s.started_at).await? {
-        let same = incident.service == s.service;
-        let why = if same {
-            format!(
-                "an incident of {} is open and its last signal is within {} s",
-                s.service,
-                set.window.as_secs()
-            )
-        } else {
-            format!("{} is a neighbour of {}, whose incident is open", s.service, incident.service)
-        };
-        let clause = if same { "correlate.window" } else { "correlate.topology" };
-        return Ok(Place::Join(incident, clause, why));
+    let window = set.window.as_secs();
+    if let Some(incident) = find_open(batch, &s.service, s.started_at) {
+        let id = incident.id.clone();
+        if incident.service == s.service {
+            let why =
+                format!("an incident of {} is open and its last signal is within {window} s", s.service);
+            return Place::Join(id, "correlate.window", why);
+        }
+        let why = format!("{} is a neighbour of {}, whose incident is open", s.service, incident.service);
+        return Place::Join(id, "correlate.topology", why);
     }
-    if let Some(incident) = incidents::resolved_since(tx, &s.service, clock::before(now, set.window)).await? {
-        let why =
-            format!("the incident of {} was resolved less than {} s ago", s.service, set.window.as_secs());
-        return Ok(Place::Reopen(incident, "correlate.window", why));
+    let since = clock::before(now, set.window);
+    let resolved = batch.incidents_of(&s.service).filter(|i| !i.is_open() && i.resolved_at >= Some(since));
+    if let Some(incident) = resolved.max_by_key(|i| i.resolved_at) {
+        let why = format!("the incident of {} was resolved less than {window} s ago", s.service);
+        return Place::Reopen(incident.id.clone(), "correlate.window", why);
     }
-    let why =
-        format!("no incident of {} or its neighbours is open within {} s", s.service, set.window.as_secs());
-    Ok(Place::Open("correlate.window", why))
+    let why = format!("no incident of {} or its neighbours is open within {window} s", s.service);
+    Place::Open("correlate.window", why)
 }
 
-/// The open incident of this service, else of a neighbour, whose signals are close in time.
-pub(super) async fn find_open(
-    deps: &At<'_>,
-    tx: &mut Tx,
+/// The open incident of this service, else of a neighbour, whose signals are close in time; of several the one that changed
+/// last.
+pub(super) fn find_open<'b>(
+    batch: &'b Batch<'_>,
     service: &str,
     started_at: Timestamp,
-) -> Result<Option<Incident>> {
-    let window = deps.set.window;
-    let mut services = vec![service.to_owned()];
-    services.extend(deps.set.neighbours(service));
-    let near = |i: &Incident| {
+) -> Option<&'b Incident> {
+    let window = batch.set.window;
+    let near = |i: &&Incident| {
         i.is_open()
             && clock::before(i.started_at, window) <= started_at
             && started_at <= clock::after(i.last_signal_at, window)
     };
-    let open = incidents::open_of(tx, &services).await?;
-    let rank = |i: &Incident| services.iter().position(|s| *s == i.service);
-    let Some(best) = open.into_iter().filter(near).min_by_key(rank) else { return Ok(None) };
-    incidents::lock(tx, &best.id).await
+    let newest = |service: &str| batch.incidents_of(service).filter(near).max_by_key(|i| i.updated_at);
+    newest(service).or_else(|| batch.neighbours(service).iter().find_map(|n| newest(n)))
 }
 
-async fn open(deps: &At<'_>, tx: &mut Tx, s: &Signal) -> Result<Incident> {
-    let now = clock::now();
-    let incident = Incident {
-        id: ids::new(),
+fn open(batch: &mut Batch<'_>, s: &Signal) -> String {
+    let now = batch.now;
+    let id = ids::new();
+    batch.add_incident(Incident {
+        id: id.clone(),
         state: IncidentState::Open,
         severity: s.severity,
         title: s.title.clone(),
@@ -130,125 +120,97 @@ async fn open(deps: &At<'_>, tx: &mut Tx, s: &Signal) -> Result<Incident> {
         suppressed: None,
         acknowledged_by: None,
         resolved_by: None,
-    };
-    incidents::insert(tx, &incident).await?;
-    incidents::set_flips(tx, &incident.id, &[now]).await?;
-    messages::owe(tx, &incident.id, deps.channels, now).await?;
-    timeline::add(tx, &incident.id, TimelineKind::Opened, &format!("{}: {}", s.service, s.title), None)
-        .await?;
+    });
+    batch.tell(&id, TimelineKind::Opened, format!("{}: {}", s.service, s.title));
     metrics::INCIDENT_TRANSITIONS.with_label_values(&[IncidentState::Open.as_str()]).inc();
-    tracing::info!(incident.id = %incident.id, service = %s.service, severity = %s.severity, title = %s.title, "incident opened");
-    Ok(incident)
+    tracing::info!(incident.id = %id, service = %s.service, severity = %s.severity, title = %s.title, "incident opened");
+    id
 }
 
-async fn reopen(deps: &At<'_>, tx: &mut Tx, mut i: Incident, out: &mut Outcome) -> Result<Incident> {
-    i.state = IncidentState::Open;
-    i.resolved_at = None;
-    i.resolved_by = None;
-    i.acknowledged_by = None;
-    i.episode += 1;
-    flip(deps, tx, &mut i, out).await?;
-    messages::owe(tx, &i.id, deps.channels, clock::now()).await?;
-    timeline::add(tx, &i.id, TimelineKind::Reopened, "It fires again", None).await?;
+fn reopen(batch: &mut Batch<'_>, id: &str) {
+    batch.change(id, |i| {
+        i.state = IncidentState::Open;
+        i.resolved_at = None;
+        i.resolved_by = None;
+        i.acknowledged_by = None;
+        i.episode += 1;
+    });
+    flip(batch, id);
+    batch.owe(id);
+    batch.tell(id, TimelineKind::Reopened, "It fires again");
     metrics::INCIDENT_TRANSITIONS.with_label_values(&[IncidentState::Open.as_str()]).inc();
-    tracing::info!(incident.id = %i.id, episode = i.episode, flapping = i.flapping, "incident reopened");
-    Ok(i)
+    if let Some(i) = batch.incident(id) {
+        tracing::info!(incident.id = %id, episode = i.episode, flapping = i.flapping, "incident reopened");
+    }
 }
 
 /// Counts an opening or a resolution; too many of them in a short time make the incident flapping: its state goes on
 /// following its alerts, but people are told only when it has been quiet for a while.
-async fn flip(deps: &At<'_>, tx: &mut Tx, i: &mut Incident, out: &mut Outcome) -> Result<()> {
-    let (set, now) = (deps.set, clock::now());
+fn flip(batch: &mut Batch<'_>, id: &str) {
+    let (set, now) = (batch.set, batch.now);
     let since = clock::before(now, set.flap_within);
-    let mut flips = incidents::flips(tx, &i.id).await?;
-    flips.push(now);
-    incidents::set_flips(tx, &i.id, &flips).await?;
-    let recent = flips.iter().filter(|t| **t >= since).count();
-    if recent >= set.flap_count as usize {
-        out.settle.push((i.id.clone(), clock::after(now, set.flap_quiet)));
-        if !i.flapping {
-            i.flapping = true;
-            let why = format!("it opened or resolved {recent} times within {} s", set.flap_within.as_secs());
-            let text =
-                format!("Flapping: {why}; quiet until it has been stable for {} s", set.flap_quiet.as_secs());
-            timeline::add(tx, &i.id, TimelineKind::Flapping, &text, None).await?;
-            decisions::add(
-                tx,
-                Stage::Correlate,
-                About::incident(&i.id),
-                "flapping",
-                "correlate.flap_count",
-                &why,
-            )
-            .await?;
-        }
+    let recent = batch.flip(id).iter().filter(|t| **t >= since).count();
+    if recent < set.flap_count as usize {
+        return;
     }
-    Ok(())
+    batch.out.settle.push((id.to_owned(), clock::after(now, set.flap_quiet)));
+    if batch.incident(id).is_none_or(|i| i.flapping) {
+        return;
+    }
+    batch.change(id, |i| i.flapping = true);
+    let why = format!("it opened or resolved {recent} times within {} s", set.flap_within.as_secs());
+    let text = format!("Flapping: {why}; quiet until it has been stable for {} s", set.flap_quiet.as_secs());
+    batch.tell(id, TimelineKind::Flapping, text);
+    batch.decide(About::incident(id), "flapping", "correlate.flap_count", why);
 }
 
 /// Anomalies that were found before the alert and waited for an incident to belong to.
-async fn adopt_anomalies(deps: &At<'_>, tx: &mut Tx, incident: &Incident) -> Result<()> {
-    let from = clock::before(incident.started_at, deps.set.window);
-    let mut services = deps.set.neighbours(&incident.service);
-    services.push(incident.service.clone());
-    for a in anomalies::since(tx, from).await? {
-        if a.incident_id.is_none() && services.contains(&a.service) {
-            anomalies::attach(tx, &a.id, &incident.id).await?;
-            timeline::add(tx, &incident.id, TimelineKind::AnomalyFound, &a.title, None).await?;
-            let about = About { fingerprint: Some(&a.key), incident_id: Some(&incident.id) };
-            let why = format!("found in {} within {} s before", a.service, deps.set.window.as_secs());
-            decisions::add(tx, Stage::Correlate, about, "attached", "correlate.window", &why).await?;
-        }
+fn adopt_anomalies(batch: &mut Batch<'_>, id: &str, s: &Signal) {
+    let window = batch.set.window;
+    let from = clock::before(s.started_at, window);
+    let near = |a: &Anomaly| a.service == s.service || batch.neighbours(&s.service).contains(&a.service);
+    let mut waiting: Vec<Anomaly> = batch
+        .anomalies()
+        .filter(|a| a.incident_id.is_none() && a.started_at >= from && near(a))
+        .cloned()
+        .collect();
+    waiting.sort_by(|a, b| (a.started_at, &a.id).cmp(&(b.started_at, &b.id)));
+    for anomaly in waiting {
+        batch.tell(id, TimelineKind::AnomalyFound, &anomaly.title);
+        let why = format!("found in {} within {} s before", anomaly.service, window.as_secs());
+        let about = About { fingerprint: Some(&anomaly.key), incident_id: Some(id) };
+        batch.decide(about, "attached", "correlate.window", why);
+        batch.save_anomaly(Anomaly { incident_id: Some(id.to_owned()), ..anomaly });
     }
-    Ok(())
-}
-
-/// An anomaly joined: the window grows.
-pub(super) async fn signal_joined(tx: &mut Tx, id: &str, started_at: Timestamp) -> Result<()> {
-    if let Some(mut i) = incidents::lock(tx, id).await? {
-        i.last_signal_at = i.last_signal_at.max(started_at);
-        i.started_at = i.started_at.min(started_at);
-        incidents::save(tx, &i).await?;
-    }
-    Ok(())
-}
-
-/// Counts an incident's alerts anew.
-pub(super) async fn recount(tx: &mut Tx, id: &str) -> Result<()> {
-    if let Some(mut i) = incidents::lock(tx, id).await? {
-        (i.alert_count, i.firing_count) = alerts::count(tx, id).await?;
-        incidents::save(tx, &i).await?;
-    }
-    Ok(())
 }
 
 /// Resolves an incident when nothing of it goes on: no alert fires, or, if it never had one, no anomaly lasts.
-pub(super) async fn resolve_if_over(
-    deps: &At<'_>,
-    tx: &mut Tx,
-    id: &str,
-    why: &str,
-    out: &mut Outcome,
-) -> Result<()> {
-    let Some(mut i) = incidents::lock(tx, id).await? else { return Ok(()) };
-    let lasting = anomalies::of(tx, id).await?.iter().any(|a| a.ended_at.is_none());
-    if !i.is_open() || i.firing_count > 0 || (i.alert_count == 0 && lasting) {
-        if i.is_open() && i.alert_count > 0 {
-            incidents::touch(tx, id).await?;
-        }
-        return Ok(());
+pub(super) fn resolve_if_over(batch: &mut Batch<'_>, id: &str, why: &str) {
+    let Some(i) = batch.incident(id) else { return };
+    if !i.is_open() {
+        return;
     }
-    i.state = IncidentState::Resolved;
-    i.resolved_at = Some(clock::now());
-    i.resolved_by = Some("alerts resolved".into());
-    flip(deps, tx, &mut i, out).await?;
-    incidents::save(tx, &i).await?;
-    steer::supersede_questions(tx, id, "the incident was resolved").await?;
-    timeline::add(tx, id, TimelineKind::Resolved, &format!("Resolved: {why}"), None).await?;
-    decisions::add(tx, Stage::Correlate, About::incident(id), "resolved", "all alerts resolved", why).await?;
+    let had_alerts = i.alert_count > 0;
+    let lasts = |a: &Anomaly| a.incident_id.as_deref() == Some(id) && a.ended_at.is_none();
+    if i.firing_count > 0 || (!had_alerts && batch.anomalies().any(lasts)) {
+        if had_alerts {
+            batch.touch(id);
+        }
+        return;
+    }
+    let now = batch.now;
+    batch.change(id, |i| {
+        i.state = IncidentState::Resolved;
+        i.resolved_at = Some(now);
+        i.resolved_by = Some("alerts resolved".into());
+    });
+    flip(batch, id);
+    batch.supersede_questions(id);
+    batch.tell(id, TimelineKind::Resolved, format!("Resolved: {why}"));
+    batch.decide(About::incident(id), "resolved", "all alerts resolved", why);
     metrics::INCIDENT_TRANSITIONS.with_label_values(&[IncidentState::Resolved.as_str()]).inc();
     tracing::info!(incident.id = %id, why, "incident resolved");
-    incidents::touch(tx, id).await
+    batch.touch(id);
 }
 
 /// Looks at a flapping or suppressed incident again: if it has calmed down, or its silence is over, people are told how it
@@ -256,29 +218,25 @@ pub(super) async fn resolve_if_over(
 pub async fn settle(deps: &Deps, incident_id: &str) -> Result<(Tx, Option<Timestamp>)> {
     let mut tx = deps.store.write().await?;
     let set = deps.settings.get();
-    let silences = silences::active(&mut tx, clock::now()).await?;
-    let deps = &At { set: &set, channels: &deps.channels, silences: &silences };
-    let now = clock::now();
-    let Some(mut i) = incidents::lock(&mut tx, incident_id).await? else { return Ok((tx, None)) };
+    let mut batch = Batch::of_incident(&mut tx, &set, &deps.channels, incident_id).await?;
+    let Some(i) = batch.incident(incident_id).cloned() else { return Ok((tx, None)) };
     let mut again = None;
     if i.flapping {
-        let last = incidents::flips(&mut tx, &i.id).await?.last().copied().unwrap_or(i.opened_at);
-        let quiet_at = clock::after(last, deps.set.flap_quiet);
-        if quiet_at > now {
+        let quiet_at = clock::after(batch.last_flip(&i.id).unwrap_or(i.opened_at), set.flap_quiet);
+        if quiet_at > batch.now {
             again = Some(quiet_at);
         } else {
-            i.flapping = false;
-            let why = format!("stable for {} s", deps.set.flap_quiet.as_secs());
-            let about = About::incident(&i.id);
-            decisions::add(&mut tx, Stage::Correlate, about, "settled", "correlate.flap_quiet", &why).await?;
+            batch.change(&i.id, |i| i.flapping = false);
+            let why = format!("stable for {} s", set.flap_quiet.as_secs());
+            batch.decide(About::incident(&i.id), "settled", "correlate.flap_quiet", why);
         }
     }
-    let was_held = i.suppressed.is_some();
-    let held_until = quiet::look_again(deps, &mut tx, &mut i).await?;
+    let held_until = quiet::look_again(&mut batch, &mut tx, &i.id).await?;
     again = again.into_iter().chain(held_until).min();
-    incidents::save(&mut tx, &i).await?;
-    if again.is_none() || (was_held && i.suppressed.is_none()) {
-        incidents::touch(&mut tx, &i.id).await?;
+    let is_held = batch.incident(&i.id).is_some_and(|i| i.suppressed.is_some());
+    if again.is_none() || (i.suppressed.is_some() && !is_held) {
+        batch.touch(&i.id);
     }
+    batch.write(&mut tx).await?;
     Ok((tx, again))
 }

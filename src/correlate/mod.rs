@@ -1,7 +1,11 @@
 //! Groups signals into incidents; hands each changed incident to diagnosis.
+//!
+//! Works on batches: what waits in the inbox is read, what it touches is loaded, changed in memory event by event, and written
+//! together, so that a flood costs per batch what a single event would cost alone.
 
 mod alerts;
 mod anomalies;
+mod batch;
 mod lifecycle;
 mod quiet;
 mod signal;
@@ -13,15 +17,13 @@ use jiff::Timestamp;
 pub use lifecycle::settle;
 
 use crate::{
-    clock,
     config::{Correlate, Live},
-    model::Silence,
     store::{
         Result, Store, Tx,
         inbox::{self, Delivery},
-        silences,
     },
 };
+use batch::Batch;
 
 /// What correlation needs.
 #[derive(Clone)]
@@ -32,14 +34,6 @@ pub struct Deps {
     pub channels: Arc<[String]>,
 }
 
-/// What one batch works with: settings and silences stay the same for all of it.
-struct At<'a> {
-    set: &'a Correlate,
-    channels: &'a [String],
-    /// Those that hold now.
-    silences: &'a [Silence],
-}
-
 /// What has become of the incidents that a batch touched.
 #[derive(Debug, Default, PartialEq)]
 pub struct Outcome {
@@ -47,34 +41,32 @@ pub struct Outcome {
     pub taken: usize,
     /// Incidents with new signals: their diagnosis is out of date.
     pub diagnose: Vec<String>,
-    /// Incidents to look at again later: flapping ones, and those whose messages are held back.
+    /// Incidents to look at again later: flapping ones, and those whose messages are held back. The earliest time of each.
     pub settle: Vec<(String, Timestamp)>,
 }
 
-/// Takes up to `limit` deliveries off the inbox and applies them in order, all in the returned transaction. `None` if
-/// nothing waits.
-pub async fn drain(deps: &Deps, limit: i64) -> Result<Option<(Tx, Outcome)>> {
-    let mut tx = deps.store.write().await?;
-    tx.lock("correlate").await?;
+/// Takes deliveries off the inbox, as many as bring about `most` alerts, and applies them in order, all in the returned
+/// transaction. `None` if nothing waits.
+pub async fn drain(deps: &Deps, most: usize) -> Result<Option<(Tx, Outcome)>> {
     let set = deps.settings.get();
-    let waiting = inbox::take(&mut tx, limit).await?;
-    if waiting.is_empty() {
-        return Ok(None);
-    }
-    let silences = silences::active(&mut tx, clock::now()).await?;
-    let deps = &At { set: &set, channels: &deps.channels, silences: &silences };
-    let mut out = Outcome { taken: waiting.len(), ..Outcome::default() };
-    for w in waiting {
-        match w.delivery {
+    let Some((mut tx, deliveries)) = inbox::take(&deps.store, most).await? else { return Ok(None) };
+    let mut batch = Batch::load(&mut tx, &set, &deps.channels, &deliveries).await?;
+    let taken = deliveries.len();
+    for delivery in deliveries {
+        match delivery {
             Delivery::Alerts(events) => {
                 for event in events {
-                    alerts::apply(deps, &mut tx, event, &mut out).await?;
+                    alerts::apply(&mut batch, event);
                 }
             }
-            Delivery::Anomaly(event) => anomalies::apply(deps, &mut tx, *event, &mut out).await?,
+            Delivery::Anomaly(event) => anomalies::apply(&mut batch, *event),
         }
     }
+    let mut out = batch.write(&mut tx).await?;
+    out.taken = taken;
     out.diagnose.sort_unstable();
     out.diagnose.dedup();
+    out.settle.sort_unstable();
+    out.settle.dedup_by(|a, b| a.0 == b.0);
     Ok(Some((tx, out)))
 }

@@ -43,8 +43,7 @@ async fn ready(state: web::Data<State>, request: HttpRequest) -> Result<&'static
 const MOST_AGED: std::time::Duration = std::time::Duration::from_secs(60);
 
 async fn oldest_delivery(state: &State) -> Result<Option<jiff::Timestamp>> {
-    let mut tx = state.deps.store.read().await?;
-    Ok(inbox::backlog(&mut tx).await?.1)
+    Ok(inbox::backlog(&state.deps.store).await?.1)
 }
 
 /// All metrics in Prometheus' text format.

@@ -162,19 +162,31 @@ async fn write_until_stopped(store: Store, mut queue: mpsc::Receiver<Pending>, s
 async fn write_group(store: &Store, group: &mut Vec<Pending>) {
     // Who has given up was told 503 and will come again.
     group.retain(|pending| !pending.done.is_closed());
-    let (mut rows, mut changed, mut told) =
-        (Vec::with_capacity(group.len()), Vec::new(), Vec::with_capacity(group.len()));
+    let (mut rows, mut rows_told) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
+    let (mut changed, mut changed_told) = (Vec::new(), Vec::new());
     for Pending { write, done } in group.drain(..) {
         match write {
-            Write::Inbox(row) => rows.push(row),
-            Write::Changes(changes) => changed.extend(changes),
+            Write::Inbox(row) => {
+                rows.push(row);
+                rows_told.push(done);
+            }
+            Write::Changes(changes) => {
+                changed.extend(changes);
+                changed_told.push(done);
+            }
         }
-        told.push(done);
     }
-    if told.is_empty() {
-        return;
+    if !rows.is_empty() {
+        answer(rows_told, inbox::append(store, &rows).await);
     }
-    let outcome = write(store, &rows, &changed).await;
+    if !changed_told.is_empty() {
+        // Where the inbox is a file of its own, alerts must not wait for the state's writer behind a change.
+        let store = store.clone();
+        tokio::spawn(async move { answer(changed_told, save_changes(&store, &changed).await) });
+    }
+}
+
+fn answer(told: Vec<oneshot::Sender<bool>>, outcome: store::Result<()>) {
     if let Err(error) = &outcome {
         tracing::error!(%error, deliveries = told.len(), "intake could not be made durable; senders were told 503");
     }
@@ -184,11 +196,8 @@ async fn write_group(store: &Store, group: &mut Vec<Pending>) {
     }
 }
 
-async fn write(store: &Store, rows: &[Prepared], changed: &[Change]) -> store::Result<()> {
+async fn save_changes(store: &Store, changed: &[Change]) -> store::Result<()> {
     let mut tx = store.write().await?;
-    if !rows.is_empty() {
-        inbox::append(&mut tx, rows).await?;
-    }
     for change in changed {
         changes::save(&mut tx, change).await?;
     }
@@ -220,8 +229,7 @@ mod tests {
     }
 
     async fn backlog(store: &Store) -> i64 {
-        let mut tx = store.read().await.expect("readable");
-        inbox::backlog(&mut tx).await.expect("counted").0
+        inbox::backlog(store).await.expect("counted").0
     }
 
     #[tokio::test]
@@ -251,7 +259,7 @@ mod tests {
         let stop = CancellationToken::new();
         let (committer, writer) =
             Committer::start(store.clone(), 1, Duration::from_millis(200), stop.clone());
-        let busy = store.write().await.expect("the one writer");
+        let busy = crate::store::testing::hold_inbox(&store).await;
         let post = || committer.alerts(Road::Alertmanager, vec![event("A")]);
         // The writer takes the first out of the queue and waits for the store with it; the second fills the queue.
         let (first, rest) = tokio::join!(post(), async {

@@ -47,11 +47,12 @@ pub async fn run(deps: Deps, every: Duration, cancel: CancellationToken) {
 /// Sends resolved events for alerts that expired by `now`; how many. What still waits in the inbox may be the repeat, so
 /// only what expired before the oldest of it arrived is ended.
 pub async fn expire_once(deps: &Deps, now: Timestamp) -> anyhow::Result<usize> {
-    let mut tx = deps.store.read().await?;
-    let oldest_waiting = inbox::backlog(&mut tx).await?.1;
+    // Before the alerts are read: what is taken off the inbox meanwhile is seen among them.
+    let oldest_waiting = inbox::backlog(&deps.store).await?.1;
     if oldest_waiting.is_some_and(|at| clock::between(at, now) > STALLED) {
         return Ok(0);
     }
+    let mut tx = deps.store.read().await?;
     let expired = alerts::expired(&mut tx, oldest_waiting.map_or(now, |at| at.min(now))).await?;
     drop(tx);
     let graceful = now < clock::after(deps.listening_since, GRACE);

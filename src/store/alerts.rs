@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::{Error, Page, Result, Tx, exec, page, row, sql};
+use super::{CHUNK, Error, Page, Result, Tx, insert_all, page, row, rows_in, sql};
 use crate::model::{Alert, AlertState};
 
 #[derive(FromRow)]
@@ -57,6 +57,12 @@ pub async fn get(tx: &mut Tx, fingerprint: &str) -> Result<Option<Alert>> {
     row.map(Row::model).transpose()
 }
 
+/// Those of these fingerprints that are known.
+pub async fn by_fingerprint(tx: &mut Tx, fingerprints: &[&str]) -> Result<Vec<Alert>> {
+    let head = format!("SELECT {COLUMNS} FROM alerts WHERE fingerprint");
+    rows_in!(tx, Row, head.as_str(), fingerprints, "").into_iter().map(Row::model).collect()
+}
+
 /// All alerts of an incident, the firing ones first, then by age.
 pub async fn of(tx: &mut Tx, incident_id: &str) -> Result<Vec<Alert>> {
     let query = format!(
@@ -64,15 +70,6 @@ pub async fn of(tx: &mut Tx, incident_id: &str) -> Result<Vec<Alert>> {
     );
     let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).bind(incident_id).fetch_all(c))?;
     rows.into_iter().map(Row::model).collect()
-}
-
-/// Of an incident: how many alerts, and how many of them firing.
-pub async fn count(tx: &mut Tx, incident_id: &str) -> Result<(i64, i64)> {
-    Ok(sql!(tx, |c| sqlx::query_as(
-        "SELECT COUNT(*), COUNT(CASE WHEN state = 'firing' THEN 1 END) FROM alerts WHERE incident_id = $1"
-    )
-    .bind(incident_id)
-    .fetch_one(c))?)
 }
 
 /// Most recently started first; the cursor is `micros:fingerprint`.
@@ -104,45 +101,56 @@ pub async fn list(tx: &mut Tx, filter: &Filter, limit: i64, cursor: Option<&str>
     Ok(Page::of(items, limit, |a| format!("{}:{}", row::micros(a.starts_at), a.fingerprint)))
 }
 
-/// Inserts it, or replaces what is known of its fingerprint.
-pub async fn save(tx: &mut Tx, a: &Alert) -> Result<()> {
-    exec!(tx, |c| {
-        sqlx::query(
-        "INSERT INTO alerts (fingerprint, source, labels, annotations, state, starts_at, ends_at, expires_at, \
-         generator_url, incident_id, last_seen_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
-         ON CONFLICT (fingerprint) DO UPDATE SET source = excluded.source, labels = excluded.labels, \
+/// Inserts them, or replaces what is known of their fingerprints. None may come twice.
+pub async fn save(tx: &mut Tx, alerts: &[&Alert]) -> Result<()> {
+    let head = format!("INSERT INTO alerts ({COLUMNS})");
+    insert_all!(
+        tx,
+        head.as_str(),
+        alerts,
+        |row, a| row
+            .push_bind(a.fingerprint.as_str())
+            .push_bind(a.source.as_str())
+            .push_bind(row::to_json(&a.labels))
+            .push_bind(row::to_json(&a.annotations))
+            .push_bind(a.state.as_str())
+            .push_bind(row::micros(a.starts_at))
+            .push_bind(a.ends_at.map(row::micros))
+            .push_bind(a.expires_at.map(row::micros))
+            .push_bind(a.generator_url.as_str())
+            .push_bind(a.incident_id.as_deref())
+            .push_bind(row::micros(a.last_seen_at)),
+        "ON CONFLICT (fingerprint) DO UPDATE SET source = excluded.source, labels = excluded.labels, \
          annotations = excluded.annotations, state = excluded.state, starts_at = excluded.starts_at, \
          ends_at = excluded.ends_at, expires_at = excluded.expires_at, generator_url = excluded.generator_url, \
          incident_id = excluded.incident_id, last_seen_at = excluded.last_seen_at"
-    )
-    .bind(&a.fingerprint)
-    .bind(&a.source)
-    .bind(row::to_json(&a.labels))
-    .bind(row::to_json(&a.annotations))
-    .bind(a.state.as_str())
-    .bind(row::micros(a.starts_at))
-    .bind(a.ends_at.map(row::micros))
-    .bind(a.expires_at.map(row::micros))
-    .bind(&a.generator_url)
-    .bind(a.incident_id.as_deref())
-    .bind(row::micros(a.last_seen_at))
-    })?;
+    );
     Ok(())
 }
 
-/// A repeat: nothing but the time changes.
+/// Repeats: nothing but the times changes.
 pub async fn seen(
     tx: &mut Tx,
-    fingerprint: &str,
+    fingerprints: &[&str],
     at: Timestamp,
     expires_at: Option<Timestamp>,
 ) -> Result<()> {
-    exec!(tx, |c| sqlx::query(
-        "UPDATE alerts SET last_seen_at = $2, expires_at = COALESCE($3, expires_at) WHERE fingerprint = $1"
-    )
-    .bind(fingerprint)
-    .bind(row::micros(at))
-    .bind(expires_at.map(row::micros)))?;
+    for chunk in fingerprints.chunks(CHUNK) {
+        sql!(tx, |c| async move {
+            let mut q = sqlx::QueryBuilder::new("UPDATE alerts SET last_seen_at = ");
+            q.push_bind(row::micros(at));
+            if let Some(expires) = expires_at {
+                q.push(", expires_at = ").push_bind(row::micros(expires));
+            }
+            q.push(" WHERE fingerprint IN (");
+            let mut list = q.separated(", ");
+            for fingerprint in chunk {
+                list.push_bind(*fingerprint);
+            }
+            q.push(")");
+            q.build().persistent(false).execute(c).await.map(|_| ())
+        })?;
+    }
     Ok(())
 }
 
@@ -158,8 +166,7 @@ pub async fn expired(tx: &mut Tx, now: Timestamp) -> Result<Vec<Alert>> {
 
 /// Firing alerts that came from these sources, for the reconciler.
 pub async fn firing_from(tx: &mut Tx, sources: &[&str]) -> Result<Vec<Alert>> {
-    let query =
-        format!("SELECT {COLUMNS} FROM alerts WHERE state = 'firing' ORDER BY fingerprint LIMIT 100000");
-    let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).fetch_all(c))?;
-    rows.into_iter().filter(|r| sources.contains(&r.source.as_str())).map(Row::model).collect()
+    let head = format!("SELECT {COLUMNS} FROM alerts WHERE state = 'firing' AND source");
+    let rows = rows_in!(tx, Row, head.as_str(), sources, "ORDER BY fingerprint LIMIT 100000");
+    rows.into_iter().map(Row::model).collect()
 }

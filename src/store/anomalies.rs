@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::{Result, Tx, exec, row, sql};
+use super::{Result, Tx, insert_all, row, rows_in, sql};
 use crate::model::Anomaly;
 
 #[derive(FromRow)]
@@ -39,49 +39,50 @@ impl Row {
     }
 }
 
-pub async fn insert(tx: &mut Tx, a: &Anomaly) -> Result<()> {
-    exec!(tx, |c| {
-        sqlx::query(
-        "INSERT INTO anomalies (id, kind, key, service, severity, title, detail, started_at, ended_at, incident_id) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-    )
-    .bind(&a.id)
-    .bind(a.kind.as_str())
-    .bind(&a.key)
-    .bind(&a.service)
-    .bind(a.severity.as_str())
-    .bind(&a.title)
-    .bind(row::to_json(&a.detail))
-    .bind(row::micros(a.started_at))
-    .bind(a.ended_at.map(row::micros))
-    .bind(a.incident_id.as_deref())
-    })?;
-    Ok(())
-}
-
-/// The one with this key that is not over.
-pub async fn open_by_key(tx: &mut Tx, key: &str) -> Result<Option<Anomaly>> {
-    let query = format!(
-        "SELECT {COLUMNS} FROM anomalies WHERE key = $1 AND ended_at IS NULL ORDER BY started_at DESC LIMIT 1"
+/// Inserts them, or writes what a detector now says of them and where they belong. None may come twice.
+pub async fn save(tx: &mut Tx, anomalies: &[&Anomaly]) -> Result<()> {
+    let head = format!("INSERT INTO anomalies ({COLUMNS})");
+    insert_all!(
+        tx,
+        head.as_str(),
+        anomalies,
+        |row, a| row
+            .push_bind(a.id.as_str())
+            .push_bind(a.kind.as_str())
+            .push_bind(a.key.as_str())
+            .push_bind(a.service.as_str())
+            .push_bind(a.severity.as_str())
+            .push_bind(a.title.as_str())
+            .push_bind(row::to_json(&a.detail))
+            .push_bind(row::micros(a.started_at))
+            .push_bind(a.ended_at.map(row::micros))
+            .push_bind(a.incident_id.as_deref()),
+        "ON CONFLICT (id) DO UPDATE SET severity = excluded.severity, title = excluded.title, detail = excluded.detail, \
+         ended_at = excluded.ended_at, incident_id = excluded.incident_id"
     );
-    let row: Option<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).bind(key).fetch_optional(c))?;
-    row.map(Row::model).transpose()
+    Ok(())
 }
 
-/// What a detector now says of one that it reported before.
-pub async fn update(tx: &mut Tx, a: &Anomaly) -> Result<()> {
-    exec!(tx, |c| {
-        sqlx::query(
-        "UPDATE anomalies SET severity = $2, title = $3, detail = $4, ended_at = $5, incident_id = $6 WHERE id = $1"
-    )
-    .bind(&a.id)
-    .bind(a.severity.as_str())
-    .bind(&a.title)
-    .bind(row::to_json(&a.detail))
-    .bind(a.ended_at.map(row::micros))
-    .bind(a.incident_id.as_deref())
-    })?;
-    Ok(())
+/// Those with these keys that are not over.
+pub async fn open_by_key(tx: &mut Tx, keys: &[&str]) -> Result<Vec<Anomaly>> {
+    let head = format!("SELECT {COLUMNS} FROM anomalies WHERE ended_at IS NULL AND key");
+    rows_in!(tx, Row, head.as_str(), keys, "ORDER BY started_at").into_iter().map(Row::model).collect()
+}
+
+/// Those that began since `from` and belong to no incident; the oldest 5,000.
+pub async fn loose_since(tx: &mut Tx, from: Timestamp) -> Result<Vec<Anomaly>> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM anomalies WHERE started_at >= $1 AND incident_id IS NULL ORDER BY started_at, id LIMIT 5000"
+    );
+    let rows: Vec<Row> =
+        sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).bind(row::micros(from)).fetch_all(c))?;
+    rows.into_iter().map(Row::model).collect()
+}
+
+/// Those of these incidents that are not over.
+pub async fn lasting(tx: &mut Tx, incidents: &[&str]) -> Result<Vec<Anomaly>> {
+    let head = format!("SELECT {COLUMNS} FROM anomalies WHERE ended_at IS NULL AND incident_id");
+    rows_in!(tx, Row, head.as_str(), incidents, "ORDER BY started_at").into_iter().map(Row::model).collect()
 }
 
 pub async fn of(tx: &mut Tx, incident_id: &str) -> Result<Vec<Anomaly>> {
@@ -98,14 +99,6 @@ pub async fn since(tx: &mut Tx, from: Timestamp) -> Result<Vec<Anomaly>> {
     let rows: Vec<Row> =
         sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).bind(row::micros(from)).fetch_all(c))?;
     rows.into_iter().map(Row::model).collect()
-}
-
-/// Gives an anomaly to an incident.
-pub async fn attach(tx: &mut Tx, id: &str, incident_id: &str) -> Result<()> {
-    exec!(tx, |c| sqlx::query("UPDATE anomalies SET incident_id = $2 WHERE id = $1")
-        .bind(id)
-        .bind(incident_id))?;
-    Ok(())
 }
 
 /// Those that are not over, for the detectors that go on watching them after a restart.

@@ -1,6 +1,14 @@
 //! The two engines behind one transaction type.
 
-use std::{path::Path, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context;
 use sqlx::{
@@ -53,24 +61,39 @@ pub struct Bells {
 /// The state store. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    pools: Pools,
+    pub(super) pools: Pools,
     pub bells: Arc<Bells>,
 }
 
 #[derive(Clone)]
-enum Pools {
+pub(super) enum Pools {
     /// One writer, because SQLite has one; readers beside it see the last commit.
     Lite {
         write: SqlitePool,
         read: SqlitePool,
+        inbox: LiteInbox,
     },
     Postgres(PgPool),
+}
+
+/// The inbox of the embedded profile is a database file of its own: a file has one writer, and what a sender waits for must not
+/// wait for what correlation writes.
+#[derive(Clone)]
+pub(super) struct LiteInbox {
+    pub write: SqlitePool,
+    pub read: SqlitePool,
+    /// The last row that the state holds the effects of. The truth is `inbox_applied` in the state; this is its last commit.
+    pub applied: Arc<AtomicI64>,
+    /// Up to which row applied ones have been deleted.
+    pub trimmed: Arc<AtomicI64>,
 }
 
 /// A transaction. Dropped without [`Tx::commit`] it is rolled back.
 pub struct Tx {
     pub(super) engine: Engine,
     pub(super) wake: Wake,
+    /// The inbox row up to which this transaction applies, once it is committed.
+    pub(super) applies: Option<(Arc<AtomicI64>, i64)>,
     bells: Arc<Bells>,
 }
 
@@ -98,7 +121,7 @@ impl Store {
                 Engine::Postgres(tx)
             }
         };
-        Ok(Tx { engine, wake: Wake::default(), bells: self.bells.clone() })
+        Ok(self.begun(engine))
     }
 
     /// A transaction for writing. On SQLite there is one at a time: hold it briefly, and never across an outside call.
@@ -107,7 +130,11 @@ impl Store {
             Pools::Lite { write, .. } => Engine::Lite(write.begin_with("BEGIN IMMEDIATE").await?),
             Pools::Postgres(pool) => Engine::Postgres(pool.begin().await?),
         };
-        Ok(Tx { engine, wake: Wake::default(), bells: self.bells.clone() })
+        Ok(self.begun(engine))
+    }
+
+    fn begun(&self, engine: Engine) -> Tx {
+        Tx { engine, wake: Wake::default(), applies: None, bells: self.bells.clone() }
     }
 
     /// `sqlite` or `postgresql`.
@@ -121,9 +148,10 @@ impl Store {
     /// Closes the pools after what is under way.
     pub async fn close(&self) {
         match &self.pools {
-            Pools::Lite { write, read } => {
-                read.close().await;
-                write.close().await;
+            Pools::Lite { write, read, inbox } => {
+                for pool in [read, write, &inbox.read, &inbox.write] {
+                    pool.close().await;
+                }
             }
             Pools::Postgres(pool) => pool.close().await,
         }
@@ -136,6 +164,9 @@ impl Tx {
         match self.engine {
             Engine::Lite(t) => t.commit().await?,
             Engine::Postgres(t) => t.commit().await?,
+        }
+        if let Some((applied, row)) = self.applies {
+            applied.store(row, Ordering::Release);
         }
         let (wake, bells) = (self.wake, &self.bells);
         for (rung, bell) in
@@ -178,32 +209,51 @@ impl Tx {
 
 async fn open_sqlite(data_dir: &Path) -> anyhow::Result<Pools> {
     let path = data_dir.join("aiops.db");
+    let opening = || format!("opening the store in {}", path.display());
+    let (options, write) = open_file(&path).await?;
+    super::migrate::sqlite(&write).await.with_context(opening)?;
+    let read = readers(options, 4).await.with_context(opening)?;
+    let inbox = open_inbox(&data_dir.join("inbox.db"), &write).await?;
+    Ok(Pools::Lite { write, read, inbox })
+}
+
+async fn open_inbox(path: &Path, state: &SqlitePool) -> anyhow::Result<LiteInbox> {
+    let opening = || format!("opening the inbox in {}", path.display());
+    let applied: i64 = sqlx::query_scalar("SELECT id FROM inbox_applied").fetch_one(state).await?;
+    let (options, write) = open_file(path).await?;
+    super::inbox::prepare_file(&write, applied).await.with_context(opening)?;
+    let read = readers(options, 2).await.with_context(opening)?;
+    Ok(LiteInbox { write, read, applied: Arc::new(applied.into()), trimmed: Arc::new(applied.into()) })
+}
+
+/// The one writer of a database file, which is made if it is not there.
+async fn open_file(path: &Path) -> anyhow::Result<(SqliteConnectOptions, SqlitePool)> {
     // Before it is opened: SQLite gives its -wal and -shm files the mode of the database.
-    restrict(&path)?;
+    restrict(path)?;
     let options = SqliteConnectOptions::new()
-        .filename(&path)
+        .filename(path)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(5))
         .pragma("temp_store", "memory")
         .statement_cache_capacity(256);
-    let opening = || format!("opening the store in {}", path.display());
     let write = SqlitePoolOptions::new()
         .max_connections(1)
         .acquire_timeout(Duration::from_secs(10))
         .connect_with(options.clone())
         .await
-        .with_context(opening)?;
-    super::migrate::sqlite(&write).await.with_context(opening)?;
-    let read = SqlitePoolOptions::new()
-        .max_connections(4)
+        .with_context(|| format!("opening the store in {}", path.display()))?;
+    Ok((options, write))
+}
+
+async fn readers(options: SqliteConnectOptions, most: u32) -> sqlx::Result<SqlitePool> {
+    SqlitePoolOptions::new()
+        .max_connections(most)
         .min_connections(1)
         .acquire_timeout(Duration::from_secs(10))
         .connect_with(options.read_only(true))
         .await
-        .with_context(opening)?;
-    Ok(Pools::Lite { write, read })
 }
 
 /// The database holds alert texts and plans: only its owner reads it, from its first byte on.
@@ -241,7 +291,7 @@ mod tests {
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("opened");
         let store = Store::open("", dir.path()).await.expect("opened");
         drop(store.read().await.expect("readable"));
-        for name in ["aiops.db", "aiops.db-wal", "aiops.db-shm"] {
+        for name in ["aiops.db", "aiops.db-wal", "aiops.db-shm", "inbox.db", "inbox.db-wal", "inbox.db-shm"] {
             let mode = std::fs::metadata(dir.path().join(name)).expect(name).permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }

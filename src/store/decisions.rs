@@ -2,7 +2,7 @@
 
 use sqlx::FromRow;
 
-use super::{Result, Tx, exec, row, sql};
+use super::{Result, Tx, insert_all, row, sql};
 use crate::model::{Decision, Stage};
 
 #[derive(FromRow)]
@@ -41,18 +41,34 @@ pub async fn add(
     clause: &str,
     why: &str,
 ) -> Result<()> {
-    exec!(tx, |c| {
-        sqlx::query(
-        "INSERT INTO decisions (at, stage, fingerprint, incident_id, outcome, clause, why) VALUES ($1, $2, $3, $4, $5, $6, $7)"
-    )
-    .bind(row::micros(crate::clock::now()))
-    .bind(stage.as_str())
-    .bind(about.fingerprint)
-    .bind(about.incident_id)
-    .bind(outcome)
-    .bind(clause)
-    .bind(why)
-    })?;
+    let decision = Decision {
+        at: crate::clock::now(),
+        stage,
+        fingerprint: about.fingerprint.map(str::to_owned),
+        incident_id: about.incident_id.map(str::to_owned),
+        outcome: outcome.to_owned(),
+        clause: clause.to_owned(),
+        why: why.to_owned(),
+    };
+    add_all(tx, &[decision]).await
+}
+
+/// Records choices, in this order.
+pub async fn add_all(tx: &mut Tx, decisions: &[Decision]) -> Result<()> {
+    insert_all!(
+        tx,
+        "INSERT INTO decisions (at, stage, fingerprint, incident_id, outcome, clause, why)",
+        decisions,
+        |row, d| row
+            .push_bind(row::micros(d.at))
+            .push_bind(d.stage.as_str())
+            .push_bind(d.fingerprint.as_deref())
+            .push_bind(d.incident_id.as_deref())
+            .push_bind(d.outcome.as_str())
+            .push_bind(d.clause.as_str())
+            .push_bind(d.why.as_str()),
+        ""
+    );
     Ok(())
 }
 

@@ -1,9 +1,24 @@
 //! The inbox: what intake has acknowledged and correlation has not taken yet.
+//!
+//! In PostgreSQL it is a table beside the others. In the embedded profile it is a database file of its own (`inbox.db`), so that
+//! senders do not wait for the state's one writer; the state remembers the last row that it holds the effects of, in the
+//! transaction that writes them, and applied rows are deleted later: each row takes effect once, wherever a kill falls.
 
-use sqlx::FromRow;
+use std::sync::atomic::Ordering;
 
-use super::{Result, Tx, exec, row, sql};
+use sqlx::{AssertSqlSafe, FromRow, SqlitePool};
+
+use super::{
+    CHUNK, Result, Store, Tx,
+    db::{LiteInbox, Pools},
+    exec, row, sql,
+};
 use crate::model::{AlertEvent, AnomalyEvent};
+
+/// Rows that one batch takes at most, however few alerts each of them brought.
+const MOST_ROWS: i64 = 4096;
+/// Applied rows that are kept before they are deleted together.
+const TRIM: i64 = 1024;
 
 /// What one delivery brought.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -20,14 +35,13 @@ impl Delivery {
             Self::Anomaly(_) => "anomaly",
         }
     }
-}
-
-/// A delivery that waits, in the order of arrival.
-#[derive(Clone, Debug)]
-pub struct Waiting {
-    pub id: i64,
-    pub received_at: jiff::Timestamp,
-    pub delivery: Delivery,
+    /// How much work it is, in alerts.
+    fn items(&self) -> usize {
+        match self {
+            Self::Alerts(events) => events.len(),
+            Self::Anomaly(_) => 1,
+        }
+    }
 }
 
 /// A delivery made ready for the database, so that the writer only binds it.
@@ -35,6 +49,7 @@ pub struct Waiting {
 pub struct Prepared {
     kind: &'static str,
     received_at: i64,
+    items: i64,
     body: String,
 }
 
@@ -43,24 +58,82 @@ impl Prepared {
         Self {
             kind: delivery.kind(),
             received_at: row::micros(crate::clock::now()),
+            items: delivery.items() as i64,
             body: row::to_json(delivery),
         }
     }
+    /// For tests.
+    pub(super) fn unreadable() -> Self {
+        Self { kind: "alerts", received_at: row::micros(crate::clock::now()), items: 1, body: "{}".into() }
+    }
 }
 
-/// Appends deliveries, many rows to a statement.
-pub async fn append(tx: &mut Tx, deliveries: &[Prepared]) -> Result<()> {
-    for chunk in deliveries.chunks(500) {
-        sql!(tx, |c| async move {
-            let mut q = sqlx::QueryBuilder::new("INSERT INTO inbox (kind, received_at, body) ");
-            q.push_values(chunk, |mut row, d| {
-                row.push_bind(d.kind).push_bind(d.received_at).push_bind(d.body.as_str());
-            });
-            q.build().persistent(false).execute(c).await.map(|_| ())
-        })?;
+/// Makes the file ready: its table, and row numbers that go on where the state stands, also if the file is new and the state is not.
+pub(super) async fn prepare_file(file: &SqlitePool, applied: i64) -> sqlx::Result<()> {
+    let mut tx = file.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::query(
+        "CREATE TABLE IF NOT EXISTS inbox (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, \
+         received_at BIGINT NOT NULL, items BIGINT NOT NULL, body TEXT NOT NULL)",
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query("DELETE FROM inbox WHERE id <= $1").bind(applied).execute(&mut *tx).await?;
+    let last: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'inbox'")
+        .fetch_optional(&mut *tx)
+        .await?;
+    let statement = match last {
+        None => "INSERT INTO sqlite_sequence (name, seq) VALUES ('inbox', $1)",
+        Some(_) => "UPDATE sqlite_sequence SET seq = MAX(seq, $1) WHERE name = 'inbox'",
+    };
+    sqlx::query(statement).bind(applied).execute(&mut *tx).await?;
+    tx.commit().await
+}
+
+/// Appends deliveries; they are durable when this returns.
+pub async fn append(store: &Store, deliveries: &[Prepared]) -> Result<()> {
+    match &store.pools {
+        Pools::Lite { inbox, .. } => {
+            let mut tx = inbox.write.begin_with("BEGIN IMMEDIATE").await?;
+            for chunk in deliveries.chunks(CHUNK) {
+                insert(chunk).build().persistent(chunk.len() == 1).execute(&mut *tx).await?;
+            }
+            let trimmed = trim(inbox, &mut tx).await?;
+            tx.commit().await?;
+            inbox.trimmed.fetch_max(trimmed, Ordering::Relaxed);
+        }
+        Pools::Postgres(pool) => {
+            let mut tx = pool.begin().await?;
+            for chunk in deliveries.chunks(CHUNK) {
+                insert(chunk).build().persistent(chunk.len() == 1).execute(&mut *tx).await?;
+            }
+            tx.commit().await?;
+        }
     }
-    tx.wake.inbox = true;
+    store.bells.inbox.notify_one();
     Ok(())
+}
+
+fn insert<DB>(deliveries: &[Prepared]) -> sqlx::QueryBuilder<DB>
+where
+    DB: sqlx::Database,
+    for<'q> &'q str: sqlx::Encode<'q, DB> + sqlx::Type<DB>,
+    for<'q> i64: sqlx::Encode<'q, DB> + sqlx::Type<DB>,
+{
+    let mut q = sqlx::QueryBuilder::new("INSERT INTO inbox (kind, received_at, items, body) ");
+    q.push_values(deliveries, |mut row, d| {
+        row.push_bind(d.kind).push_bind(d.received_at).push_bind(d.items).push_bind(d.body.as_str());
+    });
+    q
+}
+
+/// Deletes applied rows with what is being appended, if it is worth it; up to which row they are gone.
+async fn trim(inbox: &LiteInbox, tx: &mut sqlx::SqliteConnection) -> Result<i64> {
+    let (applied, trimmed) = (inbox.applied.load(Ordering::Acquire), inbox.trimmed.load(Ordering::Relaxed));
+    if applied - trimmed < TRIM {
+        return Ok(trimmed);
+    }
+    sqlx::query("DELETE FROM inbox WHERE id <= $1").bind(applied).execute(tx).await?;
+    Ok(applied)
 }
 
 #[derive(FromRow)]
@@ -68,32 +141,85 @@ struct Row {
     id: i64,
     kind: String,
     received_at: i64,
+    items: i64,
     body: String,
 }
 
-/// Takes up to `limit` deliveries off the inbox, oldest first. They are gone when `tx` commits; unreadable ones are set
-/// aside in `inbox_dead` and counted.
-pub async fn take(tx: &mut Tx, limit: i64) -> Result<Vec<Waiting>> {
-    let rows: Vec<Row> =
-        sql!(tx, |c| sqlx::query_as("SELECT id, kind, received_at, body FROM inbox ORDER BY id LIMIT $1")
-            .bind(limit)
-            .fetch_all(c))?;
-    let Some(last) = rows.last().map(|r| r.id) else { return Ok(Vec::new()) };
-    let mut taken = Vec::with_capacity(rows.len());
-    for r in rows {
-        match row::from_json(&r.body) {
-            Ok(delivery) => {
-                taken.push(Waiting { id: r.id, received_at: row::time(r.received_at), delivery });
+/// The oldest rows after `$1`: at most `$2` of them, and no more once they bring `$3` alerts.
+const OLDEST: &str = "SELECT id FROM (SELECT id, SUM(items) OVER (ORDER BY id) - items AS before FROM \
+     (SELECT id, items FROM inbox WHERE id > $1 ORDER BY id LIMIT $2) AS oldest) AS counted WHERE before < $3";
+
+/// Takes the oldest deliveries off the inbox, until they bring `most` alerts. They are gone when the transaction commits; one
+/// owner at a time. Unreadable ones are set aside in `inbox_dead` and counted. `None` if nothing waits.
+pub async fn take(store: &Store, most: usize) -> Result<Option<(Tx, Vec<Delivery>)>> {
+    let most = most as i64;
+    let (mut tx, read) = match &store.pools {
+        Pools::Lite { inbox, .. } => {
+            let query = format!(
+                "SELECT id, kind, received_at, items, body FROM inbox WHERE id IN ({OLDEST}) ORDER BY id"
+            );
+            let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(query))
+                .bind(inbox.applied.load(Ordering::Acquire))
+                .bind(MOST_ROWS)
+                .bind(most)
+                .fetch_all(&inbox.read)
+                .await?;
+            let Some(last) = rows.last().map(|r| r.id) else { return Ok(None) };
+            // Read before the state's one writer is held.
+            let read = read(rows);
+            let mut tx = store.write().await?;
+            let applied: i64 = sql!(tx, |c| sqlx::query_scalar("SELECT id FROM inbox_applied").fetch_one(c))?;
+            if applied >= last {
+                return Ok(None);
             }
-            Err(e) => set_aside(tx, &r, &e.to_string()).await?,
+            exec!(tx, |c| sqlx::query("UPDATE inbox_applied SET id = $1").bind(last))?;
+            tx.applies = Some((inbox.applied.clone(), last));
+            (tx, read.into_iter().filter(|(r, _)| r.id > applied).collect::<Vec<_>>())
+        }
+        Pools::Postgres(_) => {
+            let mut tx = store.write().await?;
+            tx.lock("correlate").await?;
+            // In one statement: a row that commits beside it with a smaller number is neither taken nor deleted.
+            let query = format!(
+                "DELETE FROM inbox WHERE id IN ({OLDEST}) RETURNING id, kind, received_at, items, body"
+            );
+            let mut rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query))
+                .bind(0_i64)
+                .bind(MOST_ROWS)
+                .bind(most)
+                .fetch_all(c))?;
+            if rows.is_empty() {
+                return Ok(None);
+            }
+            rows.sort_by_key(|r| r.id);
+            (tx, read(rows))
+        }
+    };
+    let mut taken = Vec::with_capacity(read.len());
+    for (row, delivery) in read {
+        match delivery {
+            Ok(delivery) => taken.push(delivery),
+            Err(e) => set_aside(&mut tx, &row, &e.to_string()).await?,
         }
     }
-    exec!(tx, |c| sqlx::query("DELETE FROM inbox WHERE id <= $1").bind(last))?;
-    Ok(taken)
+    Ok(Some((tx, taken)))
+}
+
+fn read(rows: Vec<Row>) -> Vec<(Row, Result<Delivery>)> {
+    let read = rows.into_iter().map(|r| {
+        let delivery = row::from_json(&r.body);
+        (r, delivery)
+    });
+    read.collect()
 }
 
 async fn set_aside(tx: &mut Tx, r: &Row, error: &str) -> Result<()> {
-    tracing::error!(inbox.id = r.id, error, "an inbox row is unreadable; it is kept in inbox_dead");
+    tracing::error!(
+        inbox.id = r.id,
+        items = r.items,
+        error,
+        "an inbox row is unreadable; it is kept in inbox_dead"
+    );
     crate::metrics::INBOX_DEAD.inc();
     exec!(tx, |c| {
         sqlx::query(
@@ -108,9 +234,23 @@ async fn set_aside(tx: &mut Tx, r: &Row, error: &str) -> Result<()> {
     Ok(())
 }
 
-/// How many wait, and since when the oldest does.
-pub async fn backlog(tx: &mut Tx) -> Result<(i64, Option<jiff::Timestamp>)> {
-    let (count, oldest): (i64, Option<i64>) =
-        sql!(tx, |c| sqlx::query_as("SELECT COUNT(*), MIN(received_at) FROM inbox").fetch_one(c))?;
-    Ok((count, oldest.map(row::time)))
+/// How many deliveries wait, and since when the oldest does.
+pub async fn backlog(store: &Store) -> Result<(i64, Option<jiff::Timestamp>)> {
+    let (count, oldest): (i64, Option<i64>) = match &store.pools {
+        Pools::Lite { inbox, .. } => {
+            let applied = inbox.applied.load(Ordering::Acquire);
+            // Rows are numbered without gaps but for failed commits: a count that costs nothing however many wait.
+            sqlx::query_as(
+                "SELECT COALESCE((SELECT MAX(id) FROM inbox), $1) - $1, \
+                 (SELECT received_at FROM inbox WHERE id > $1 ORDER BY id LIMIT 1)",
+            )
+            .bind(applied)
+            .fetch_one(&inbox.read)
+            .await?
+        }
+        Pools::Postgres(pool) => {
+            sqlx::query_as("SELECT COUNT(*), MIN(received_at) FROM inbox").fetch_one(pool).await?
+        }
+    };
+    Ok((count.max(0), oldest.map(row::time)))
 }

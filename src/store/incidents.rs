@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::{Page, Result, Tx, exec, page, row, sql};
+use super::{Page, Result, Tx, exec, insert_all, page, row, rows_in, sql};
 use crate::model::{Incident, IncidentState, Severity};
 
 #[derive(FromRow)]
@@ -117,90 +117,117 @@ pub async fn list(tx: &mut Tx, filter: &Filter, limit: i64, cursor: Option<&str>
     Ok(Page::of(items, limit, |i| i.id.clone()))
 }
 
-/// Those of these services that are not resolved, the most recently changed first.
-pub async fn open_of(tx: &mut Tx, services: &[String]) -> Result<Vec<Incident>> {
-    let rows: Vec<Row> = sql!(tx, |c| async move {
-        let mut q = sqlx::QueryBuilder::new(format!("SELECT {COLUMNS} FROM incidents WHERE service IN ("));
-        let mut list = q.separated(", ");
-        for service in services {
-            list.push_bind(service.as_str());
-        }
-        q.push(") AND state <> 'resolved' ORDER BY updated_at DESC LIMIT 100");
-        q.build_query_as().persistent(false).fetch_all(c).await
-    })?;
-    rows.into_iter().map(Row::model).collect()
+/// An incident that is being changed, with what only correlation keeps of it: when it was opened and resolved lately, oldest
+/// first.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub incident: Incident,
+    pub flips: Vec<Timestamp>,
 }
 
-/// The one of this service that was resolved last, if that was after `since`; locked like [`lock`].
-pub async fn resolved_since(tx: &mut Tx, service: &str, since: Timestamp) -> Result<Option<Incident>> {
-    let query = format!(
-        "SELECT {COLUMNS} FROM incidents WHERE service = $1 AND state = 'resolved' AND resolved_at >= $2 \
-         ORDER BY resolved_at DESC LIMIT 1{}",
+impl From<Incident> for Held {
+    fn from(incident: Incident) -> Self {
+        Self { incident, flips: Vec::new() }
+    }
+}
+
+#[derive(FromRow)]
+struct HeldRow {
+    #[sqlx(flatten)]
+    row: Row,
+    flips: String,
+}
+
+impl HeldRow {
+    fn held(self) -> Result<Held> {
+        let micros: Vec<i64> = row::from_json(&self.flips)?;
+        Ok(Held { incident: self.row.model()?, flips: micros.into_iter().map(row::time).collect() })
+    }
+}
+
+/// Those with these ids; nobody else changes them until the end of the transaction.
+pub async fn hold(tx: &mut Tx, ids: &[&str]) -> Result<Vec<Held>> {
+    let (head, tail) = (held_from("id"), format!("ORDER BY id{}", tx.for_update()));
+    rows_in!(tx, HeldRow, head.as_str(), ids, tail.as_str()).into_iter().map(HeldRow::held).collect()
+}
+
+/// Those of these services that are not resolved, held like [`hold`].
+pub async fn hold_open_of(tx: &mut Tx, services: &[&str]) -> Result<Vec<Held>> {
+    let (head, tail) =
+        (held_from("service"), format!("AND state <> 'resolved' ORDER BY id{}", tx.for_update()));
+    rows_in!(tx, HeldRow, head.as_str(), services, tail.as_str()).into_iter().map(HeldRow::held).collect()
+}
+
+/// Those of these services that were resolved since then, held like [`hold`].
+pub async fn hold_resolved_of(tx: &mut Tx, services: &[&str], since: Timestamp) -> Result<Vec<Held>> {
+    let tail = format!(
+        "AND state = 'resolved' AND resolved_at >= {} ORDER BY id{}",
+        row::micros(since),
         tx.for_update()
     );
-    let row: Option<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query))
-        .bind(service)
-        .bind(row::micros(since))
-        .fetch_optional(c))?;
-    row.map(Row::model).transpose()
+    let head = held_from("service");
+    rows_in!(tx, HeldRow, head.as_str(), services, tail.as_str()).into_iter().map(HeldRow::held).collect()
 }
 
-pub async fn insert(tx: &mut Tx, i: &Incident) -> Result<()> {
-    let query = format!(
-        "INSERT INTO incidents ({COLUMNS}, flips) VALUES \
-         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, '[]')"
+fn held_from(column: &str) -> String {
+    format!("SELECT {COLUMNS}, flips FROM incidents WHERE {column}")
+}
+
+/// Inserts them, or writes everything that is known of them. None may come twice. The newest 64 flips are kept.
+pub async fn save_held(tx: &mut Tx, all: &[&Held]) -> Result<()> {
+    let head = format!("INSERT INTO incidents ({COLUMNS}, flips)");
+    insert_all!(
+        tx,
+        head.as_str(),
+        all,
+        |row, h| {
+            let i = &h.incident;
+            let newest = &h.flips[h.flips.len().saturating_sub(64)..];
+            row.push_bind(i.id.as_str())
+                .push_bind(i.state.as_str())
+                .push_bind(i.severity.as_str())
+                .push_bind(i.title.as_str())
+                .push_bind(i.service.as_str())
+                .push_bind(row::micros(i.started_at))
+                .push_bind(row::micros(i.opened_at))
+                .push_bind(row::micros(i.updated_at))
+                .push_bind(row::micros(i.last_signal_at))
+                .push_bind(i.resolved_at.map(row::micros))
+                .push_bind(i.alert_count)
+                .push_bind(i.firing_count)
+                .push_bind(i.version)
+                .push_bind(i.episode)
+                .push_bind(i.flapping)
+                .push_bind(i.suppressed.as_deref())
+                .push_bind(i.acknowledged_by.as_ref().map(row::to_json))
+                .push_bind(i.resolved_by.as_deref())
+                .push_bind(row::to_json(&newest.iter().map(|t| row::micros(*t)).collect::<Vec<_>>()))
+        },
+        "ON CONFLICT (id) DO UPDATE SET state = excluded.state, severity = excluded.severity, title = excluded.title, \
+         service = excluded.service, started_at = excluded.started_at, updated_at = excluded.updated_at, \
+         last_signal_at = excluded.last_signal_at, resolved_at = excluded.resolved_at, \
+         alert_count = excluded.alert_count, firing_count = excluded.firing_count, version = excluded.version, \
+         episode = excluded.episode, flapping = excluded.flapping, suppressed = excluded.suppressed, \
+         acknowledged_by = excluded.acknowledged_by, resolved_by = excluded.resolved_by, flips = excluded.flips"
     );
-    exec!(tx, |c| bind(sqlx::query(AssertSqlSafe(query)), i)).map(|_| tx.wake.timeline = true)?;
-    Ok(())
-}
-
-/// Writes everything but the flips.
-pub async fn save(tx: &mut Tx, i: &Incident) -> Result<()> {
-    exec!(tx, |c| bind(
-        sqlx::query(
-            "UPDATE incidents SET state = $2, severity = $3, title = $4, service = $5, started_at = $6, opened_at = $7, \
-             updated_at = $8, last_signal_at = $9, resolved_at = $10, alert_count = $11, firing_count = $12, version = $13, \
-             episode = $14, flapping = $15, suppressed = $16, acknowledged_by = $17, resolved_by = $18 WHERE id = $1"
-        ),
-        i
-    ))?;
     tx.wake.timeline = true;
     Ok(())
 }
 
-/// Binds the columns in the order of [`COLUMNS`].
-fn bind<'q, D>(
-    q: sqlx::query::Query<'q, D, <D as sqlx::Database>::Arguments>,
-    i: &'q Incident,
-) -> sqlx::query::Query<'q, D, <D as sqlx::Database>::Arguments>
-where
-    D: sqlx::Database,
-    &'q str: sqlx::Encode<'q, D> + sqlx::Type<D>,
-    String: sqlx::Encode<'q, D> + sqlx::Type<D>,
-    Option<String>: sqlx::Encode<'q, D> + sqlx::Type<D>,
-    Option<&'q str>: sqlx::Encode<'q, D> + sqlx::Type<D>,
-    Option<i64>: sqlx::Encode<'q, D> + sqlx::Type<D>,
-    i64: sqlx::Encode<'q, D> + sqlx::Type<D>,
-    bool: sqlx::Encode<'q, D> + sqlx::Type<D>,
-{
-    q.bind(i.id.as_str())
-        .bind(i.state.as_str())
-        .bind(i.severity.as_str())
-        .bind(i.title.as_str())
-        .bind(i.service.as_str())
-        .bind(row::micros(i.started_at))
-        .bind(row::micros(i.opened_at))
-        .bind(row::micros(i.updated_at))
-        .bind(row::micros(i.last_signal_at))
-        .bind(i.resolved_at.map(row::micros))
-        .bind(i.alert_count)
-        .bind(i.firing_count)
-        .bind(i.version)
-        .bind(i.episode)
-        .bind(i.flapping)
-        .bind(i.suppressed.as_deref())
-        .bind(i.acknowledged_by.as_ref().map(row::to_json))
-        .bind(i.resolved_by.as_deref())
+/// Writes what people may change of one that is there.
+pub async fn save(tx: &mut Tx, i: &Incident) -> Result<()> {
+    exec!(tx, |c| {
+        sqlx::query(
+        "UPDATE incidents SET state = $2, resolved_at = $3, acknowledged_by = $4, resolved_by = $5 WHERE id = $1"
+    )
+    .bind(&i.id)
+    .bind(i.state.as_str())
+    .bind(i.resolved_at.map(row::micros))
+    .bind(i.acknowledged_by.as_ref().map(row::to_json))
+    .bind(i.resolved_by.as_deref())
+    })?;
+    tx.wake.timeline = true;
+    Ok(())
 }
 
 /// Something changed that people should see: the version grows, and every message about it falls due.
@@ -210,26 +237,7 @@ pub async fn touch(tx: &mut Tx, id: &str) -> Result<()> {
         .bind(id)
         .bind(row::micros(now)))?;
     tx.wake.timeline = true;
-    super::messages::fall_due(tx, id, now).await
-}
-
-/// When it was opened and resolved lately, oldest first, for the detection of flapping.
-pub async fn flips(tx: &mut Tx, id: &str) -> Result<Vec<Timestamp>> {
-    let text: Option<String> = sql!(tx, |c| sqlx::query_scalar("SELECT flips FROM incidents WHERE id = $1")
-        .bind(id)
-        .fetch_optional(c))?;
-    let micros: Vec<i64> = row::from_json(text.as_deref().unwrap_or("[]"))?;
-    Ok(micros.into_iter().map(row::time).collect())
-}
-
-/// Keeps the newest 64.
-pub async fn set_flips(tx: &mut Tx, id: &str, flips: &[Timestamp]) -> Result<()> {
-    let newest: Vec<i64> =
-        flips.iter().skip(flips.len().saturating_sub(64)).map(|t| row::micros(*t)).collect();
-    exec!(tx, |c| sqlx::query("UPDATE incidents SET flips = $2 WHERE id = $1")
-        .bind(id)
-        .bind(row::to_json(&newest)))?;
-    Ok(())
+    super::messages::fall_due(tx, &[id], now).await
 }
 
 /// Ids of those that are open and whose messages are held back by a silence or a maintenance window.

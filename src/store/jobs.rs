@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::{Error, Result, Tx, exec, row, sql};
+use super::{Error, Result, Tx, exec, insert_all, row, sql};
 use crate::model::{Job, NewJob};
 
 #[derive(FromRow)]
@@ -21,20 +21,27 @@ struct Row {
 /// Adds a job. If one of the same kind and subject waits, it is the same job, due at the earlier time; if one is being
 /// done, it will be done once more afterwards.
 pub async fn enqueue(tx: &mut Tx, job: &NewJob) -> Result<()> {
+    enqueue_all(tx, std::slice::from_ref(job)).await
+}
+
+/// Adds jobs like [`enqueue`]. No kind and subject may come twice.
+pub async fn enqueue_all(tx: &mut Tx, jobs: &[NewJob]) -> Result<()> {
     let now = row::micros(crate::clock::now());
-    exec!(tx, |c| {
-        sqlx::query(
-        "INSERT INTO jobs (id, kind, subject, run_at, attempt, generation, fence, owner, lease_until, created_at) \
-         VALUES ($1, $2, $3, $4, 0, 1, 0, '', 0, $5) ON CONFLICT (kind, subject) DO UPDATE SET \
-         generation = jobs.generation + 1, \
-         run_at = CASE WHEN jobs.lease_until > $5 OR excluded.run_at < jobs.run_at THEN excluded.run_at ELSE jobs.run_at END"
-    )
-    .bind(crate::ids::new())
-    .bind(job.kind.as_str())
-    .bind(&job.subject)
-    .bind(row::micros(job.run_at))
-    .bind(now)
-    })?;
+    insert_all!(
+        tx,
+        "INSERT INTO jobs (id, kind, subject, run_at, attempt, generation, fence, owner, lease_until, created_at)",
+        jobs,
+        |row, j| row
+            .push_bind(crate::ids::new())
+            .push_bind(j.kind.as_str())
+            .push_bind(j.subject.as_str())
+            .push_bind(row::micros(j.run_at))
+            .push("0, 1, 0, '', 0")
+            .push_bind(now),
+        // A lease that has not ended by the time of this job's making: it is being done.
+        "ON CONFLICT (kind, subject) DO UPDATE SET generation = jobs.generation + 1, run_at = CASE WHEN \
+         jobs.lease_until > excluded.created_at OR excluded.run_at < jobs.run_at THEN excluded.run_at ELSE jobs.run_at END"
+    );
     tx.wake.jobs = true;
     Ok(())
 }

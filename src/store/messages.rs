@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::{Error, Result, Tx, exec, row, sql};
+use super::{CHUNK, Error, Result, Tx, exec, row, sql};
 use crate::model::{Message, MessageState};
 
 #[derive(FromRow)]
@@ -81,35 +81,52 @@ pub struct Delivery {
     pub reference: serde_json::Value,
 }
 
-/// Owes these channels a message about the incident, due now. What is owed already stays as it is.
-pub async fn owe(tx: &mut Tx, incident_id: &str, channels: &[String], now: Timestamp) -> Result<()> {
+/// Owes these channels a message about each of the incidents, due now. What is owed already stays as it is.
+pub async fn owe(tx: &mut Tx, incidents: &[&str], channels: &[String], now: Timestamp) -> Result<()> {
     for channel in channels {
-        exec!(tx, |c| {
-            sqlx::query(
-            "INSERT INTO messages (incident_id, channel, state, wanted_version, sent_version, episode, attempts, next_at, \
-             due_since, lease_until, fence) SELECT id, $2, 'due', version, 0, 0, 0, $3, $3, 0, 0 FROM incidents \
-             WHERE id = $1 ON CONFLICT (incident_id, channel) DO NOTHING"
-        )
-        .bind(incident_id)
-        .bind(channel)
-        .bind(row::micros(now))
-        })?;
+        for chunk in incidents.chunks(CHUNK) {
+            sql!(tx, |c| async move {
+                let mut q = sqlx::QueryBuilder::new(
+                    "INSERT INTO messages (incident_id, channel, state, wanted_version, sent_version, episode, attempts, \
+                     next_at, due_since, lease_until, fence) SELECT id, ",
+                );
+                q.push_bind(channel.as_str()).push(", 'due', version, 0, 0, 0, ");
+                q.push_bind(row::micros(now)).push(", ").push_bind(row::micros(now));
+                q.push(", 0, 0 FROM incidents WHERE id IN (");
+                let mut list = q.separated(", ");
+                for id in chunk {
+                    list.push_bind(*id);
+                }
+                q.push(") ON CONFLICT (incident_id, channel) DO NOTHING");
+                q.build().persistent(false).execute(c).await.map(|_| ())
+            })?;
+        }
     }
     tx.wake.messages = true;
     Ok(())
 }
 
-/// The incident has a newer version: whatever is owed about it falls due. Dead ones get a new chance with it. Only a backoff
+/// The incidents have newer versions: whatever is owed about them falls due. Dead ones get a new chance with it. Only a backoff
 /// after a failure is kept: what waited for news has them now.
-pub(super) async fn fall_due(tx: &mut Tx, incident_id: &str, now: Timestamp) -> Result<()> {
-    exec!(tx, |c| sqlx::query(
-        "UPDATE messages SET wanted_version = (SELECT version FROM incidents WHERE id = $1), \
-         next_at = CASE WHEN state = 'due' AND attempts > 0 AND next_at > $2 THEN next_at ELSE $2 END, \
-         attempts = CASE WHEN state = 'due' THEN attempts ELSE 0 END, \
-         due_since = CASE WHEN state = 'due' THEN due_since ELSE $2 END, state = 'due' WHERE incident_id = $1"
-    )
-    .bind(incident_id)
-    .bind(row::micros(now)))?;
+pub async fn fall_due(tx: &mut Tx, incidents: &[&str], now: Timestamp) -> Result<()> {
+    let now = row::micros(now);
+    for chunk in incidents.chunks(CHUNK) {
+        sql!(tx, |c| async move {
+            let mut q = sqlx::QueryBuilder::new(
+                "UPDATE messages SET wanted_version = (SELECT version FROM incidents WHERE id = incident_id), \
+                 next_at = CASE WHEN state = 'due' AND attempts > 0 AND next_at > ",
+            );
+            q.push_bind(now).push(" THEN next_at ELSE ").push_bind(now);
+            q.push(" END, attempts = CASE WHEN state = 'due' THEN attempts ELSE 0 END, due_since = CASE WHEN state = 'due' THEN due_since ELSE ");
+            q.push_bind(now).push(" END, state = 'due' WHERE incident_id IN (");
+            let mut list = q.separated(", ");
+            for id in chunk {
+                list.push_bind(*id);
+            }
+            q.push(")");
+            q.build().persistent(chunk.len() == 1).execute(c).await.map(|_| ())
+        })?;
+    }
     tx.wake.messages = true;
     Ok(())
 }

@@ -61,4 +61,45 @@ macro_rules! exec {
         }
     };
 }
-pub(crate) use {exec, sql};
+/// The rows of `head IN (values) tail`, the values in chunks: `rows_in!(tx, Row, "SELECT … WHERE id", ids, "ORDER BY id")`.
+macro_rules! rows_in {
+    ($tx:expr, $row:ty, $head:expr, $values:expr, $tail:expr) => {{
+        let (head, tail): (&str, &str) = ($head, $tail);
+        let mut rows: Vec<$row> = Vec::new();
+        for chunk in $values.chunks(crate::store::CHUNK) {
+            rows.extend(crate::store::sql!($tx, |c| async move {
+                let mut q = sqlx::QueryBuilder::new(head);
+                q.push(" IN (");
+                let mut list = q.separated(", ");
+                for value in chunk {
+                    list.push_bind(value.as_ref() as &str);
+                }
+                q.push(") ").push(tail);
+                q.build_query_as::<$row>().persistent(false).fetch_all(c).await
+            })?);
+        }
+        rows
+    }};
+}
+/// Runs `head VALUES (…), (…) tail` for all rows, in chunks: `insert_all!(tx, "INSERT INTO t (a, b)", rows, |row, x| { … }, "")`.
+macro_rules! insert_all {
+    ($tx:expr, $head:expr, $rows:expr, |$row:ident, $item:ident| $bind:expr, $tail:expr) => {
+        let (head, tail): (&str, &str) = ($head, $tail);
+        for chunk in $rows.chunks(crate::store::CHUNK) {
+            crate::store::sql!($tx, |c| async move {
+                let mut q = sqlx::QueryBuilder::new(head);
+                q.push(" ");
+                q.push_values(chunk, |mut $row, $item| {
+                    $bind;
+                });
+                q.push(" ").push(tail);
+                // A statement for one row is the same each time.
+                q.build().persistent(chunk.len() == 1).execute(c).await.map(|_| ())
+            })?;
+        }
+    };
+}
+pub(crate) use {exec, insert_all, rows_in, sql};
+
+/// Rows in one statement at most: so many of the widest table stay below the engines' limits on parameters (SQLite: 32,766).
+const CHUNK: usize = 500;

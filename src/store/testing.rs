@@ -1,6 +1,6 @@
 //! For tests that must damage what is stored, or look where no query of the program looks.
 
-use super::{Tx, exec, sql};
+use super::{Store, Tx, db::Pools, exec, inbox::Prepared, sql};
 
 /// Runs one statement.
 pub async fn execute(tx: &mut Tx, statement: &'static str) {
@@ -10,4 +10,17 @@ pub async fn execute(tx: &mut Tx, statement: &'static str) {
 /// The number that a `SELECT COUNT(*) …` gives.
 pub async fn count(tx: &mut Tx, query: &'static str) -> i64 {
     sql!(tx, |c| sqlx::query_scalar(query).fetch_one(c)).expect("a test's own query is valid")
+}
+
+/// A delivery that nobody can read.
+pub fn unreadable_delivery() -> Prepared {
+    Prepared::unreadable()
+}
+
+/// Keeps everybody from appending to the inbox file until dropped.
+pub async fn hold_inbox(store: &Store) -> sqlx::Transaction<'static, sqlx::Sqlite> {
+    let Pools::Lite { inbox, .. } = &store.pools else {
+        panic!("only the embedded profile has an inbox file")
+    };
+    inbox.write.begin_with("BEGIN IMMEDIATE").await.expect("the one writer")
 }

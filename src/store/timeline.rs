@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::{Result, Tx, exec, row, sql};
+use super::{Result, Tx, insert_all, row, sql};
 use crate::model::{Actor, TimelineEntry, TimelineKind};
 
 #[derive(FromRow)]
@@ -30,6 +30,16 @@ impl Row {
 
 const COLUMNS: &str = "seq, incident_id, at, kind, text, actor";
 
+/// A line to be added.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub incident_id: String,
+    pub at: jiff::Timestamp,
+    pub kind: TimelineKind,
+    pub text: String,
+    pub actor: Option<Actor>,
+}
+
 pub async fn add(
     tx: &mut Tx,
     incident_id: &str,
@@ -37,14 +47,30 @@ pub async fn add(
     text: &str,
     actor: Option<&Actor>,
 ) -> Result<()> {
-    exec!(tx, |c| sqlx::query(
-        "INSERT INTO timeline (incident_id, at, kind, text, actor) VALUES ($1, $2, $3, $4, $5)"
-    )
-    .bind(incident_id)
-    .bind(row::micros(crate::clock::now()))
-    .bind(kind.as_str())
-    .bind(text)
-    .bind(actor.map(row::to_json)))?;
+    let line = Line {
+        incident_id: incident_id.to_owned(),
+        at: crate::clock::now(),
+        kind,
+        text: text.to_owned(),
+        actor: actor.cloned(),
+    };
+    add_all(tx, &[line]).await
+}
+
+/// Adds lines in this order.
+pub async fn add_all(tx: &mut Tx, lines: &[Line]) -> Result<()> {
+    insert_all!(
+        tx,
+        "INSERT INTO timeline (incident_id, at, kind, text, actor)",
+        lines,
+        |row, l| row
+            .push_bind(l.incident_id.as_str())
+            .push_bind(row::micros(l.at))
+            .push_bind(l.kind.as_str())
+            .push_bind(l.text.as_str())
+            .push_bind(l.actor.as_ref().map(row::to_json)),
+        ""
+    );
     tx.wake.timeline = true;
     Ok(())
 }

@@ -55,8 +55,8 @@ async fn open_incident(running: &Running, service: &str) -> Incident {
         last_seen_at: now,
     };
     let mut tx = running.store.write().await.expect("writable");
-    incidents::insert(&mut tx, &incident).await.expect("inserted");
-    alerts::save(&mut tx, &alert).await.expect("saved");
+    incidents::save_held(&mut tx, &[&incident.clone().into()]).await.expect("inserted");
+    alerts::save(&mut tx, &[&alert]).await.expect("saved");
     let about = About::alert(&alert.fingerprint, Some(&incident.id));
     decisions::add(&mut tx, Stage::Correlate, about, "opened", "correlate.window", "nothing to join")
         .await

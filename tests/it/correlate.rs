@@ -63,9 +63,7 @@ fn anomaly(service: &str, kind: AnomalyKind, key: &str) -> AnomalyEvent {
 
 /// Through the inbox, as in life.
 async fn deliver(deps: &Deps, delivery: Delivery) -> Outcome {
-    let mut tx = deps.store.write().await.expect("begins");
-    inbox::append(&mut tx, &[Prepared::new(&delivery)]).await.expect("appended");
-    tx.commit().await.expect("commits");
+    inbox::append(&deps.store, &[Prepared::new(&delivery)]).await.expect("appended");
     let (tx, out) = correlate::drain(deps, 100).await.expect("drains").expect("something waits");
     tx.commit().await.expect("commits");
     out
@@ -264,4 +262,75 @@ on_both_stores! {
         let i = all(&store).await.remove(0);
         assert_eq!((i.title.as_str(), i.severity), ("Down on billing", Severity::Critical));
     }
+
+    async fn a_batch_does_what_its_events_do_one_by_one(store: Store) {
+        let topology = BTreeMap::from([("checkout".to_owned(), vec!["payments".to_owned()])]);
+        let settings = config::Correlate { topology, flap_count: 1000, ..Default::default() };
+        let dir = tempfile::tempdir().expect("a directory");
+        let other = Store::open("", dir.path()).await.expect("opens");
+        let (batched, single) = (deps(&store, settings.clone()), deps(&other, settings));
+        let mut random = 7_u64;
+        let mut below = move |n: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % n
+        };
+        let start = clock::before(clock::now(), Duration::from_secs(60));
+        for round in 0..12_u64 {
+            let mut waiting = Vec::new();
+            for step in 0..1 + below(40) {
+                let at = clock::after(start, Duration::from_millis(round * 1000 + step * 10));
+                let service = ["checkout", "payments", "billing", "search"][below(4) as usize];
+                let delivery = if below(6) == 0 {
+                    let kind = [AnomalyKind::Metric, AnomalyKind::LogBurst][below(2) as usize];
+                    let ended_at = (below(2) == 0).then_some(at);
+                    let key = format!("{service}-{kind}");
+                    Delivery::Anomaly(Box::new(AnomalyEvent { started_at: at, ended_at, ..anomaly(service, kind, &key) }))
+                } else {
+                    let event = firing(["Down", "Slow", "Full"][below(3) as usize], service, at);
+                    let is_over = below(3) == 0;
+                    let over = AlertEvent { state: AlertState::Resolved, ends_at: Some(at), ..event.clone() };
+                    Delivery::Alerts(vec![if is_over { over } else { event }])
+                };
+                deliver(&single, delivery.clone()).await;
+                waiting.push(Prepared::new(&delivery));
+            }
+            inbox::append(&store, &waiting).await.expect("appended");
+            while let Some((tx, _)) = correlate::drain(&batched, 15).await.expect("drains") {
+                tx.commit().await.expect("commits");
+            }
+        }
+        let (together, apart) = (told(&store).await, told(&other).await);
+        assert_eq!(together, apart);
+        assert!(together.len() >= 3 && together.iter().any(|i| i.contains("Reopened")), "{together:#?}");
+    }
+
+    async fn the_counts_of_an_incident_are_those_of_its_alerts(store: Store) {
+        let deps = deps(&store, config::Correlate { flap_count: 1000, ..Default::default() });
+        let events: Vec<AlertEvent> = (0..7).map(|n| firing(&format!("A{n}"), "checkout", clock::now())).collect();
+        let mut all_of_it = events.clone();
+        all_of_it.extend(events[..3].iter().map(resolved));
+        all_of_it.extend(events[..1].iter().map(resolved));
+        all_of_it.extend(events[2..].to_vec());
+        deliver(&deps, Delivery::Alerts(all_of_it)).await;
+        let i = all(&store).await.remove(0);
+        assert_eq!((i.alert_count, i.firing_count), (7, 4), "a repeat of an ended episode is late");
+        let mut tx = store.read().await.expect("begins");
+        let alerts = aiops::store::alerts::of(&mut tx, &i.id).await.expect("reads");
+        assert_eq!(alerts.len(), 7);
+        assert_eq!(alerts.iter().filter(|a| a.state == AlertState::Firing).count(), 4);
+    }
+}
+
+/// Every incident as it can be told without ids and times.
+async fn told(store: &Store) -> Vec<String> {
+    let mut lines = Vec::new();
+    for i in all(store).await {
+        let story = kinds(store, &i.id).await;
+        lines.push(format!(
+            "{} {} {} alerts={} firing={} episode={} {story:?}",
+            i.service, i.state, i.title, i.alert_count, i.firing_count, i.episode
+        ));
+    }
+    lines.sort_unstable();
+    lines
 }

@@ -39,7 +39,7 @@ async fn claim(scene: &Scene, expr: &str) {
     let mut url = reqwest::Url::parse("http://prometheus.example:9090/graph").expect("a URL");
     url.query_pairs_mut().append_pair("g0.expr", expr);
     alert.generator_url = url.into();
-    alerts::save(&mut tx, &alert).await.expect("writes");
+    alerts::save(&mut tx, &[&alert]).await.expect("writes");
     tx.commit().await.expect("commits");
 }
 

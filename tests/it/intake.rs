@@ -351,7 +351,10 @@ async fn a_store_that_cannot_take_it_is_503_and_never_2xx() {
         s.intake.commit_timeout = Duration::from_millis(200);
     })
     .await;
-    let busy = running.store.write().await.expect("the one writer");
+    let busy = (
+        running.store.write().await.expect("the one writer"),
+        aiops::store::testing::hold_inbox(&running.store).await,
+    );
     let posts = [
         (WEBHOOK, ONE),
         ("/api/v2/alerts", r#"[{"labels":{"alertname":"A"}}]"#),
@@ -370,6 +373,16 @@ async fn a_store_that_cannot_take_it_is_503_and_never_2xx() {
     for (path, body) in posts {
         running.post(path, body).await.is_problem(503, "the service is stopping");
     }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_alert_does_not_wait_for_what_else_is_written() {
+    let running = Running::with(|s| s.intake.commit_timeout = Duration::from_secs(20)).await;
+    let busy = running.store.write().await.expect("the one writer");
+    assert_eq!(running.post(WEBHOOK, ONE).await.status, 200);
+    drop(busy);
+    assert_eq!(running.inbox().await.len(), 1);
     running.stop().await;
 }
 

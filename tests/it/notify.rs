@@ -106,8 +106,8 @@ pub async fn open(store: &Store, settings: &Settings, title: &str) -> Incident {
         resolved_by: None,
     };
     let mut tx = store.write().await.expect("a transaction");
-    incidents::insert(&mut tx, &incident).await.expect("inserted");
-    messages::owe(&mut tx, &incident.id, &notify::channel_names(settings), now).await.expect("owed");
+    incidents::save_held(&mut tx, &[&incident.clone().into()]).await.expect("inserted");
+    messages::owe(&mut tx, &[&incident.id], &notify::channel_names(settings), now).await.expect("owed");
     tx.commit().await.expect("committed");
     incident
 }
@@ -115,9 +115,9 @@ pub async fn open(store: &Store, settings: &Settings, title: &str) -> Incident {
 /// Changes the incident so that people should see it.
 async fn change(store: &Store, id: &str, how: impl FnOnce(&mut Incident)) {
     let mut tx = store.write().await.expect("a transaction");
-    let mut incident = incidents::lock(&mut tx, id).await.expect("read").expect("it is there");
-    how(&mut incident);
-    incidents::save(&mut tx, &incident).await.expect("saved");
+    let mut held = incidents::hold(&mut tx, &[id]).await.expect("read").remove(0);
+    how(&mut held.incident);
+    incidents::save_held(&mut tx, &[&held]).await.expect("saved");
     incidents::touch(&mut tx, id).await.expect("touched");
     tx.commit().await.expect("committed");
 }
@@ -793,10 +793,8 @@ async fn a_hundred_flips_give_three_messages_and_the_final_state() {
             expires_at: None,
             generator_url: String::new(),
         };
-        let mut tx = store.write().await.expect("a transaction");
         let prepared = inbox::Prepared::new(&inbox::Delivery::Alerts(vec![event]));
-        inbox::append(&mut tx, &[prepared]).await.expect("appended");
-        tx.commit().await.expect("committed");
+        inbox::append(store, &[prepared]).await.expect("appended");
         let (tx, out) = correlate::drain(&correlate, 100).await.expect("drains").expect("one waits");
         tx.commit().await.expect("committed");
         settle = out.settle.into_iter().next_back().or(settle);

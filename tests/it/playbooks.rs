@@ -246,8 +246,8 @@ impl House {
             last_seen_at: at,
         };
         let mut tx = self.store.write().await.expect("a transaction");
-        incidents::insert(&mut tx, &incident).await.expect("inserted");
-        alerts::save(&mut tx, &alert).await.expect("saved");
+        incidents::save_held(&mut tx, &[&incident.clone().into()]).await.expect("inserted");
+        alerts::save(&mut tx, &[&alert]).await.expect("saved");
         tx.commit().await.expect("committed");
         if let Some(playbook) = suggestion {
             self.suggest(&incident.id, playbook, json!({})).await;

@@ -184,10 +184,11 @@ impl Running {
 
     /// Takes all alerts that are durable, by delivery.
     pub async fn inbox(&self) -> Vec<Vec<AlertEvent>> {
-        let mut tx = self.store.write().await.expect("writable");
-        let waiting = inbox::take(&mut tx, 10_000).await.expect("taken");
+        let Some((tx, waiting)) = inbox::take(&self.store, 10_000).await.expect("taken") else {
+            return Vec::new();
+        };
         tx.commit().await.expect("committed");
-        let alerts = waiting.into_iter().filter_map(|w| match w.delivery {
+        let alerts = waiting.into_iter().filter_map(|delivery| match delivery {
             Delivery::Alerts(alerts) => Some(alerts),
             Delivery::Anomaly(_) => None,
         });

@@ -112,13 +112,43 @@ on_both_stores! {
     }
 
     async fn an_unreadable_inbox_row_is_set_aside_and_the_rest_goes_on(store: Store) {
-        let mut tx = store.write().await.expect("begins");
         let good = inbox::Prepared::new(&inbox::Delivery::Alerts(Vec::new()));
-        inbox::append(&mut tx, &[good.clone(), good]).await.expect("appended");
-        aiops::store::testing::execute(&mut tx, "UPDATE inbox SET body = '{}' WHERE id = 1").await;
-        assert_eq!(inbox::take(&mut tx, 10).await.expect("takes").len(), 1);
-        assert_eq!(inbox::backlog(&mut tx).await.expect("reads").0, 0);
-        assert_eq!(aiops::store::testing::count(&mut tx, "SELECT COUNT(*) FROM inbox_dead").await, 1);
+        let bad = aiops::store::testing::unreadable_delivery();
+        inbox::append(&store, &[bad.clone(), good, bad.clone()]).await.expect("appended");
+        let (tx, taken) = inbox::take(&store, 10).await.expect("takes").expect("something waits");
+        assert_eq!(taken.len(), 1);
+        tx.commit().await.expect("commits");
+        inbox::append(&store, &[bad]).await.expect("appended");
+        let (tx, taken) = inbox::take(&store, 10).await.expect("takes").expect("something waits");
+        assert!(taken.is_empty());
+        tx.commit().await.expect("commits");
+        assert_eq!(inbox::backlog(&store).await.expect("reads"), (0, None));
+        let mut tx = store.read().await.expect("begins");
+        assert_eq!(aiops::store::testing::count(&mut tx, "SELECT COUNT(*) FROM inbox_dead").await, 3);
+    }
+
+    async fn what_was_taken_and_not_committed_is_taken_again(store: Store) {
+        let delivery = inbox::Prepared::new(&inbox::Delivery::Alerts(Vec::new()));
+        inbox::append(&store, &vec![delivery; 3]).await.expect("appended");
+        let (tx, taken) = inbox::take(&store, 10).await.expect("takes").expect("something waits");
+        assert_eq!(taken.len(), 3);
+        drop(tx);
+        assert_eq!(inbox::backlog(&store).await.expect("reads").0, 3);
+        let (tx, taken) = inbox::take(&store, 10).await.expect("takes").expect("they wait still");
+        assert_eq!(taken.len(), 3);
+        tx.commit().await.expect("commits");
+        assert!(inbox::take(&store, 10).await.expect("takes").is_none());
+    }
+
+    async fn a_batch_is_bounded_by_the_alerts_that_it_brings(store: Store) {
+        let event = crate::correlate::firing("Down", "checkout", clock::now());
+        let big = inbox::Prepared::new(&inbox::Delivery::Alerts(vec![event; 50]));
+        inbox::append(&store, &vec![big; 5]).await.expect("appended");
+        for expected in [2, 2, 1] {
+            let (tx, taken) = inbox::take(&store, 60).await.expect("takes").expect("something waits");
+            assert_eq!(taken.len(), expected);
+            tx.commit().await.expect("commits");
+        }
     }
 
     async fn retention_keeps_what_is_young(store: Store) {
@@ -129,4 +159,43 @@ on_both_stores! {
         let far = clock::after(clock::now(), ages.audit + LEASE);
         assert_eq!(retention::sweep(&mut tx, &ages, far).await.expect("sweeps"), 1);
     }
+}
+
+/// Applied rows are deleted late, and their numbers are never given again.
+#[tokio::test]
+async fn an_inbox_file_that_was_lost_or_trimmed_takes_new_deliveries() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let one = || [inbox::Prepared::new(&inbox::Delivery::Alerts(Vec::new()))];
+    for lost in [false, true, true] {
+        let store = Store::open("", dir.path()).await.expect("opens");
+        for _ in 0..2 {
+            inbox::append(&store, &one()).await.expect("appended");
+            let (tx, taken) = inbox::take(&store, 10).await.expect("takes").expect("something waits");
+            assert_eq!(taken.len(), 1);
+            tx.commit().await.expect("commits");
+        }
+        store.close().await;
+        for name in ["inbox.db", "inbox.db-wal", "inbox.db-shm"].iter().filter(|_| lost) {
+            let _ = std::fs::remove_file(dir.path().join(name));
+        }
+    }
+}
+
+/// Numbers are given before commits: a delivery may become visible after a later one was taken.
+#[tokio::test]
+async fn a_delivery_that_commits_after_a_later_one_is_not_lost() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let url = crate::peers::Postgres::database().await;
+    let store = Store::open(&url, dir.path()).await.expect("opens");
+    let mut slow = store.write().await.expect("begins");
+    let statement = "INSERT INTO inbox (kind, received_at, body) VALUES ('alerts', 0, '{\"alerts\":[]}')";
+    aiops::store::testing::execute(&mut slow, statement).await;
+    let one = [inbox::Prepared::new(&inbox::Delivery::Alerts(Vec::new()))];
+    inbox::append(&store, &one).await.expect("appended");
+    let (tx, taken) = inbox::take(&store, 10).await.expect("takes").expect("the later one is there");
+    assert_eq!(taken.len(), 1);
+    slow.commit().await.expect("commits");
+    tx.commit().await.expect("commits");
+    let (_, taken) = inbox::take(&store, 10).await.expect("takes").expect("the earlier one is there");
+    assert_eq!(taken.len(), 1);
 }

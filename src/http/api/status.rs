@@ -58,7 +58,7 @@ pub async fn status(state: web::Data<State>, _caller: As<Viewer>) -> Result<web:
     let now = clock::now();
     let since = |at: Option<Timestamp>| at.map_or(0, |at| clock::between(at, now).as_secs());
     let mut tx = deps.store.read().await?;
-    let (inbox, oldest) = inbox::backlog(&mut tx).await?;
+    let (inbox, oldest) = inbox::backlog(&deps.store).await?;
     let (jobs, next) = jobs::backlog(&mut tx, now).await?;
     let not_ready = (deps.ready)().err();
     Ok(web::Json(Status {

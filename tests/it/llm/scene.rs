@@ -209,8 +209,8 @@ async fn break_the_shop(store: &Store) -> String {
         at: clock::before(now, Duration::from_secs(300)),
     };
     let mut tx = store.write().await.expect("writes");
-    incidents::insert(&mut tx, &incident).await.expect("writes");
-    alerts::save(&mut tx, &alert).await.expect("writes");
+    incidents::save_held(&mut tx, &[&incident.clone().into()]).await.expect("writes");
+    alerts::save(&mut tx, &[&alert]).await.expect("writes");
     changes::save(&mut tx, &change).await.expect("writes");
     tx.commit().await.expect("commits");
     incident.id
