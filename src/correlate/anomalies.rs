@@ -10,7 +10,8 @@ use crate::{
 };
 
 pub(super) fn apply(batch: &mut Batch<'_>, event: AnomalyEvent) {
-    match (batch.open_anomaly(&event.key).cloned(), event.ended_at) {
+    let open = batch.anomalies_of(&event.service).filter(|a| a.key == event.key && a.ended_at.is_none());
+    match (open.max_by_key(|a| a.started_at).cloned(), event.ended_at) {
         (Some(known), Some(_)) => {
             ends(batch, Anomaly { ended_at: event.ended_at, detail: event.detail, ..known });
         }
@@ -63,9 +64,8 @@ fn begins(batch: &mut Batch<'_>, event: AnomalyEvent) {
 fn may_open(batch: &mut Batch<'_>, anomaly: &Anomaly) -> (Option<String>, &'static str, String) {
     let clause = "correlate.anomaly_opens";
     let from = clock::before(anomaly.started_at, batch.set.window);
-    let corroborated = batch.anomalies().any(|a| {
-        a.service == anomaly.service
-            && a.incident_id.is_none()
+    let corroborated = batch.anomalies_of(&anomaly.service).any(|a| {
+        a.incident_id.is_none()
             && a.ended_at.is_none()
             && a.started_at >= from
             && is_log(a.kind) != is_log(anomaly.kind)

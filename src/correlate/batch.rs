@@ -1,6 +1,6 @@
 //! One batch of events in memory: what they touch is read at once, changed here, and written at once.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, hash_map::Entry};
 
 use jiff::Timestamp;
 
@@ -36,6 +36,8 @@ pub(super) struct Batch<'a> {
     /// Ids of the incidents above, by service.
     by_service: HashMap<String, Vec<String>>,
     anomalies: HashMap<String, HeldAnomaly>,
+    /// Ids of the anomalies above, by service.
+    anomalies_by_service: HashMap<String, Vec<String>>,
     decisions: Vec<Decision>,
     timeline: Vec<timeline::Line>,
 }
@@ -116,6 +118,7 @@ impl<'a> Batch<'a> {
             incidents: HashMap::new(),
             by_service: HashMap::new(),
             anomalies: HashMap::new(),
+            anomalies_by_service: HashMap::new(),
             decisions: Vec::new(),
             timeline: Vec::new(),
         })
@@ -201,7 +204,7 @@ impl<'a> Batch<'a> {
             all.extend(anomalies::loose_since(tx, clock::before(earliest, self.set.window)).await?);
         }
         for anomaly in all {
-            self.anomalies.entry(anomaly.id.clone()).or_insert(HeldAnomaly { anomaly, changed: false });
+            self.put_anomaly(HeldAnomaly { anomaly, changed: false });
         }
         Ok(())
     }
@@ -312,17 +315,35 @@ impl<'a> Batch<'a> {
 
     // Anomalies
 
-    pub(super) fn anomalies(&self) -> impl Iterator<Item = &Anomaly> {
-        self.anomalies.values().map(|a| &a.anomaly)
+    /// Those of a service that the batch holds.
+    pub(super) fn anomalies_of(&self, service: &str) -> impl Iterator<Item = &Anomaly> {
+        let ids = self.anomalies_by_service.get(service).into_iter().flatten();
+        ids.filter_map(|id| self.anomalies.get(id)).map(|a| &a.anomaly)
     }
 
-    /// The newest with this key that is not over.
-    pub(super) fn open_anomaly(&self, key: &str) -> Option<&Anomaly> {
-        self.anomalies().filter(|a| a.key == key && a.ended_at.is_none()).max_by_key(|a| a.started_at)
+    /// True if one that belongs to the incident is not over.
+    pub(super) fn has_lasting_anomaly(&self, incident: &str) -> bool {
+        let mut all = self.anomalies.values().map(|a| &a.anomaly);
+        all.any(|a| a.incident_id.as_deref() == Some(incident) && a.ended_at.is_none())
     }
 
     pub(super) fn save_anomaly(&mut self, anomaly: Anomaly) {
-        self.anomalies.insert(anomaly.id.clone(), HeldAnomaly { anomaly, changed: true });
+        self.put_anomaly(HeldAnomaly { anomaly, changed: true });
+    }
+
+    /// What was changed is not overwritten by what was read.
+    fn put_anomaly(&mut self, held: HeldAnomaly) {
+        let (id, service) = (held.anomaly.id.clone(), held.anomaly.service.clone());
+        match self.anomalies.entry(id.clone()) {
+            Entry::Vacant(free) => {
+                free.insert(held);
+                self.anomalies_by_service.entry(service).or_default().push(id);
+            }
+            Entry::Occupied(mut known) if held.changed => {
+                known.insert(held);
+            }
+            Entry::Occupied(_) => {}
+        }
     }
 
     // The record

@@ -168,10 +168,10 @@ fn flip(batch: &mut Batch<'_>, id: &str) {
 fn adopt_anomalies(batch: &mut Batch<'_>, id: &str, s: &Signal) {
     let window = batch.set.window;
     let from = clock::before(s.started_at, window);
-    let near = |a: &Anomaly| a.service == s.service || batch.neighbours(&s.service).contains(&a.service);
-    let mut waiting: Vec<Anomaly> = batch
-        .anomalies()
-        .filter(|a| a.incident_id.is_none() && a.started_at >= from && near(a))
+    let near = std::iter::once(&s.service).chain(batch.neighbours(&s.service));
+    let mut waiting: Vec<Anomaly> = near
+        .flat_map(|service| batch.anomalies_of(service))
+        .filter(|a| a.incident_id.is_none() && a.started_at >= from)
         .cloned()
         .collect();
     waiting.sort_by(|a, b| (a.started_at, &a.id).cmp(&(b.started_at, &b.id)));
@@ -191,8 +191,7 @@ pub(super) fn resolve_if_over(batch: &mut Batch<'_>, id: &str, why: &str) {
         return;
     }
     let had_alerts = i.alert_count > 0;
-    let lasts = |a: &Anomaly| a.incident_id.as_deref() == Some(id) && a.ended_at.is_none();
-    if i.firing_count > 0 || (!had_alerts && batch.anomalies().any(lasts)) {
+    if i.firing_count > 0 || (!had_alerts && batch.has_lasting_anomaly(id)) {
         if had_alerts {
             batch.touch(id);
         }
