@@ -238,9 +238,7 @@ async fn open_file(path: &Path) -> anyhow::Result<(SqliteConnectOptions, SqliteP
         .busy_timeout(Duration::from_secs(5))
         .pragma("temp_store", "memory")
         .statement_cache_capacity(256);
-    let write = SqlitePoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(Duration::from_secs(10))
+    let write = lite_pool(1)
         .connect_with(options.clone())
         .await
         .with_context(|| format!("opening the store in {}", path.display()))?;
@@ -248,12 +246,15 @@ async fn open_file(path: &Path) -> anyhow::Result<(SqliteConnectOptions, SqliteP
 }
 
 async fn readers(options: SqliteConnectOptions, most: u32) -> sqlx::Result<SqlitePool> {
+    lite_pool(most).min_connections(1).connect_with(options.read_only(true)).await
+}
+
+/// A file does not hang up: its connections are not tried before each use.
+fn lite_pool(most: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(most)
-        .min_connections(1)
         .acquire_timeout(Duration::from_secs(10))
-        .connect_with(options.read_only(true))
-        .await
+        .test_before_acquire(false)
 }
 
 /// The database holds alert texts and plans: only its owner reads it, from its first byte on.

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use sqlx::{AssertSqlSafe, FromRow, SqlitePool};
 
 use super::{
-    CHUNK, Result, Store, Tx,
+    Result, Store, Tx,
     db::{LiteInbox, Pools},
     exec, row, sql,
 };
@@ -18,7 +18,9 @@ use crate::model::{AlertEvent, AnomalyEvent};
 /// Rows that one batch takes at most, however few alerts each of them brought.
 const MOST_ROWS: i64 = 4096;
 /// Applied rows that are kept before they are deleted together.
-const TRIM: i64 = 1024;
+const TRIM: i64 = 4096;
+/// Rows in one statement, which is a transaction by itself: four parameters each, at most 32,766 in all.
+const GROUP: usize = 8000;
 
 /// What one delivery brought.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -91,22 +93,15 @@ pub(super) async fn prepare_file(file: &SqlitePool, applied: i64) -> sqlx::Resul
 
 /// Appends deliveries; they are durable when this returns.
 pub async fn append(store: &Store, deliveries: &[Prepared]) -> Result<()> {
-    match &store.pools {
-        Pools::Lite { inbox, .. } => {
-            let mut tx = inbox.write.begin_with("BEGIN IMMEDIATE").await?;
-            for chunk in deliveries.chunks(CHUNK) {
-                insert(chunk).build().persistent(chunk.len() == 1).execute(&mut *tx).await?;
+    for group in deliveries.chunks(GROUP) {
+        let is_usual = group.len() == 1;
+        match &store.pools {
+            Pools::Lite { inbox, .. } => {
+                insert(group).build().persistent(is_usual).execute(&inbox.write).await?;
             }
-            let trimmed = trim(inbox, &mut tx).await?;
-            tx.commit().await?;
-            inbox.trimmed.fetch_max(trimmed, Ordering::Relaxed);
-        }
-        Pools::Postgres(pool) => {
-            let mut tx = pool.begin().await?;
-            for chunk in deliveries.chunks(CHUNK) {
-                insert(chunk).build().persistent(chunk.len() == 1).execute(&mut *tx).await?;
+            Pools::Postgres(pool) => {
+                insert(group).build().persistent(is_usual).execute(pool).await?;
             }
-            tx.commit().await?;
         }
     }
     store.bells.inbox.notify_one();
@@ -126,14 +121,14 @@ where
     q
 }
 
-/// Deletes applied rows with what is being appended, if it is worth it; up to which row they are gone.
-async fn trim(inbox: &LiteInbox, tx: &mut sqlx::SqliteConnection) -> Result<i64> {
-    let (applied, trimmed) = (inbox.applied.load(Ordering::Acquire), inbox.trimmed.load(Ordering::Relaxed));
-    if applied - trimmed < TRIM {
-        return Ok(trimmed);
+/// Deletes applied rows, if it is worth a transaction.
+async fn trim(inbox: &LiteInbox) -> Result<()> {
+    let applied = inbox.applied.load(Ordering::Acquire);
+    if applied - inbox.trimmed.load(Ordering::Relaxed) >= TRIM {
+        sqlx::query("DELETE FROM inbox WHERE id <= $1").bind(applied).execute(&inbox.write).await?;
+        inbox.trimmed.fetch_max(applied, Ordering::Relaxed);
     }
-    sqlx::query("DELETE FROM inbox WHERE id <= $1").bind(applied).execute(tx).await?;
-    Ok(applied)
+    Ok(())
 }
 
 #[derive(FromRow)]
@@ -155,6 +150,7 @@ pub async fn take(store: &Store, most: usize) -> Result<Option<(Tx, Vec<Delivery
     let most = most as i64;
     let (mut tx, read) = match &store.pools {
         Pools::Lite { inbox, .. } => {
+            trim(inbox).await?;
             let query = format!(
                 "SELECT id, kind, received_at, items, body FROM inbox WHERE id IN ({OLDEST}) ORDER BY id"
             );
