@@ -129,13 +129,13 @@ impl Build {
 
         let store = self.store.clone();
         self.parts.start("selfwatch", |stop| selfwatch::run(store, stop));
-        let deps = outbox.clone();
-        self.parts.start("notify", |stop| notify::run(deps, stop));
+        let delivering = outbox.clone();
+        self.parts.start("notify", |stop| notify::run(delivering, stop));
         let stages = pipeline.clone();
         self.parts.start("pipeline", |stop| stages.run(owner.clone(), stop));
         self.schedules(&committer, &owner);
         let slack = self.listeners();
-        let server = self.server(committer, pipeline.act.clone(), slack)?;
+        let server = self.server(committer, pipeline.act.clone(), outbox, slack)?;
         Ok(App {
             server,
             parts: self.parts,
@@ -271,6 +271,7 @@ impl Build {
         &self,
         committer: Committer,
         act: act::Deps,
+        outbox: Arc<notify::Deps>,
         slack: Option<Arc<slack::Deps>>,
     ) -> anyhow::Result<http::Server> {
         let ended = self.parts.ended();
@@ -283,6 +284,7 @@ impl Build {
             act,
             bus: self.bus.clone(),
             settings: self.settings.clone(),
+            outbox,
             reports,
             slack,
             ready: Arc::new(move || match ended.get() {

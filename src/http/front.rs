@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        act, bus::Bus, config::Settings, http::HttpDeps, http_client, intake::commit::Committer,
+        act, bus::Bus, config::Settings, http::HttpDeps, http_client, intake::commit::Committer, notify,
         playbook::Registry, steps::Tools, store::Store,
     };
 
@@ -154,6 +154,9 @@ mod tests {
                 slack: None,
                 act: act::Deps { store: store.clone(), tools: Arc::new(tools) },
                 bus: Bus::new(&settings.detect.bus),
+                outbox: Arc::new(
+                    notify::Deps::new(store.clone(), &settings).expect("the defaults are right"),
+                ),
                 store,
                 committer,
                 settings,

@@ -26,6 +26,7 @@ use crate::{
     bus::Bus,
     config::{Live, Settings},
     intake::commit::Committer,
+    notify,
     store::Store,
 };
 
@@ -43,7 +44,9 @@ pub struct HttpDeps {
     pub act: act::Deps,
     pub bus: Bus,
     pub settings: Arc<Settings>,
-    /// Parts that report about themselves, by name: `breakers`, `channels` …
+    /// For how the channels stand.
+    pub outbox: Arc<notify::Deps>,
+    /// Other parts that report about themselves, by name: `breakers` …
     pub reports: BTreeMap<&'static str, Report>,
     pub ready: Ready,
     /// Takes presses of Slack's buttons; none: they are off.

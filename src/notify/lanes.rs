@@ -57,6 +57,11 @@ impl Lanes {
         let lane = lanes.entry(kind).or_default();
         lane.paused_until = lane.paused_until.max(Some(until));
     }
+
+    /// When the last pause of this lane ends, or ended.
+    pub fn paused_until(&self, kind: ChannelKind) -> Option<Timestamp> {
+        self.0.lock().expect("nothing panics under it").get(&kind)?.paused_until
+    }
 }
 
 impl Lane {

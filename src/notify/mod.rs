@@ -5,10 +5,12 @@ pub mod channels;
 mod lanes;
 mod outbox;
 pub mod render;
+mod status;
 pub mod view;
 
 pub use channels::{Capabilities, Channel, ChannelKind, Letter, SendError, Sent};
 pub use outbox::{Deps, deliver_due, run};
+pub use status::{ChannelStatus, status};
 
 use crate::config::Settings;
 

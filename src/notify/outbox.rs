@@ -44,7 +44,7 @@ pub struct Deps {
     pub deadline: Duration,
     pub button_ttl: Duration,
     pub backoff: Backoff,
-    lanes: Lanes,
+    pub(super) lanes: Lanes,
 }
 
 impl Deps {

@@ -1,6 +1,6 @@
 //! The outbox: what we owe each channel about each incident.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, FromRow};
@@ -342,4 +342,54 @@ pub async fn retire(tx: &mut Tx, channels: &[String]) -> Result<u64> {
 /// How many ended for good without success and have not succeeded since.
 pub async fn unreached(tx: &mut Tx) -> Result<i64> {
     Ok(sql!(tx, |c| sqlx::query_scalar("SELECT COUNT(*) FROM messages WHERE unreached").fetch_one(c))?)
+}
+
+/// What is owed to one channel, in sum.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Owed {
+    /// The newest delivery.
+    pub delivered_at: Option<Timestamp>,
+    /// How many are due, and since when the oldest of them has been.
+    pub waiting: i64,
+    pub due_since: Option<Timestamp>,
+    /// As [`unreached`], of this channel alone.
+    pub unreached: i64,
+    /// Of the message tried last among those that failed and have not been delivered since.
+    pub last_error: Option<String>,
+}
+
+#[derive(FromRow)]
+struct Sum {
+    channel: String,
+    delivered_at: Option<i64>,
+    waiting: i64,
+    due_since: Option<i64>,
+    unreached: i64,
+}
+
+/// Every channel that anything was ever owed to, by its name.
+pub async fn by_channel(tx: &mut Tx) -> Result<BTreeMap<String, Owed>> {
+    let sums: Vec<Sum> = sql!(tx, |c| {
+        sqlx::query_as(
+        "SELECT channel, MAX(delivered_at) AS delivered_at, COUNT(CASE WHEN state = 'due' THEN 1 END) AS waiting, \
+         MIN(CASE WHEN state = 'due' THEN due_since END) AS due_since, COUNT(CASE WHEN unreached THEN 1 END) AS unreached \
+         FROM messages GROUP BY channel"
+    )
+    .fetch_all(c)
+    })?;
+    let mut all = BTreeMap::new();
+    for Sum { channel, delivered_at, waiting, due_since, unreached } in sums {
+        // What is suppressed keeps the reason for that in the same column: it is no error.
+        let last_error: Option<String> = sql!(tx, |c| {
+            sqlx::query_scalar(
+            "SELECT last_error FROM messages WHERE channel = $1 AND last_error IS NOT NULL AND state <> 'suppressed' \
+             AND (attempts > 0 OR unreached) ORDER BY next_at DESC LIMIT 1"
+        )
+        .bind(&channel)
+        .fetch_optional(c)
+        })?;
+        let (delivered_at, due_since) = (delivered_at.map(row::time), due_since.map(row::time));
+        all.insert(channel, Owed { delivered_at, waiting, due_since, unreached, last_error });
+    }
+    Ok(all)
 }

@@ -361,7 +361,9 @@ async fn status_probes_and_metrics_tell_how_it_is() {
     let running = Running::start().await;
     let status = running.call("GET", "/api/v1/status", "").await.json();
     assert_eq!((&status["store"], &status["ready"]), (&"sqlite".into(), &true.into()));
-    assert_eq!(status["channels"]["stdout"], "up");
+    assert_eq!(status["breakers"][0]["name"], "prometheus");
+    assert_eq!(status["channels"][0]["channel"], "stdout");
+    assert_eq!(status["channels"][0]["waiting"], 0);
     assert_eq!(status["automation_stopped"], serde_json::Value::Null);
     let body = r#"{"reason":"a drill"}"#;
     assert_eq!(running.call("POST", "/api/v1/automation/stop", body).await.status, 200);

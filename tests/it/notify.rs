@@ -416,6 +416,53 @@ on_both_stores! {
         assert_eq!(why[0].outcome, "posted again");
     }
 
+    async fn status_says_how_each_channel_stands(store: Store) {
+        let (telegram, slack, pagerduty) = (Telegram::start(&[CHAT]), Slack::start(), PagerDuty::start());
+        let mut settings = quiet();
+        to_telegram(&mut settings, &telegram);
+        to_slack(&mut settings, &slack);
+        to_pagerduty(&mut settings, &pagerduty);
+        let (deps, mut clock) = (deps(&store, &settings), Clock::new());
+        let stand = async |now| {
+            let mut tx = store.read().await.expect("a transaction");
+            notify::status(&deps, &mut tx, now).await.expect("read")
+        };
+        let fresh = stand(clock.0).await;
+        assert!(fresh.iter().all(|c| c.last_delivered_at.is_none() && c.waiting == 0 && c.last_error.is_none()));
+        telegram.fail_next("sendMessage", 500, "Internal: password=hunter2hunter2", json!({}));
+        slack.answer_next("chat.postMessage", Answer::text(429, "").with("retry-after", 40));
+        pagerduty.answer_next(Answer::text(400, "invalid event"));
+        let incident = open(&store, &settings, "slow").await;
+        clock.deliver(&deps, 1).await;
+        let now = clock::after(clock.0, Duration::from_secs(20));
+        let [t, s, p] = stand(now).await.try_into().expect("three channels");
+        let names = [t.channel, s.channel, p.channel].map(|c| c.as_str());
+        assert_eq!(names, ["telegram", "slack", "pagerduty"]);
+        assert_eq!((t.waiting, t.dead_letters, t.paused_until, t.last_delivered_at), (1, 0, None, None));
+        assert!((20..60).contains(&t.oldest_waiting_seconds), "{t:?}");
+        assert_eq!(t.last_error.as_deref(), Some("Telegram answered 500: Internal: password=***"));
+        assert_eq!((s.waiting, s.paused_until), (1, Some(clock::after(clock.0, Duration::from_secs(40)))));
+        assert_eq!((p.waiting, p.dead_letters, p.oldest_waiting_seconds), (0, 1, 0));
+        assert!(p.last_error.expect("an error").contains("invalid event"));
+
+        change(&store, &incident.id, |i| i.title = "slower".into()).await;
+        for _ in 0..3 {
+            clock.deliver(&deps, 45).await;
+        }
+        for c in stand(clock.0).await {
+            let seen = (c.waiting, c.oldest_waiting_seconds, c.dead_letters, c.paused_until, c.last_error.as_deref());
+            assert_eq!(seen, (0, 0, 0, None, None), "{}", c.channel);
+            assert!(c.last_delivered_at.is_some(), "{}", c.channel);
+        }
+        // What is held back keeps its reason there, which is no error.
+        change(&store, &incident.id, |i| i.flapping = true).await;
+        clock.deliver(&deps, 2).await;
+        change(&store, &incident.id, |i| i.title = "on and off".into()).await;
+        clock.deliver(&deps, 2).await;
+        assert_eq!(message(&store, &incident.id, "telegram").await.state, MessageState::Suppressed);
+        assert!(stand(clock.0).await.iter().all(|c| (c.waiting, c.dead_letters, c.last_error.as_deref()) == (0, 0, None)));
+    }
+
     // The process ends after Telegram took the message and before its reference is stored.
     async fn a_kill_while_posting_gives_at_most_one_duplicate(store: Store) {
         let telegram = Telegram::start(&[CHAT]);

@@ -16,6 +16,7 @@ use aiops::{
     http::{HttpDeps, Server, ensure_admin_token, serve},
     intake::commit::Committer,
     model::{AlertEvent, Role},
+    notify,
     playbook::Registry,
     steps::Tools,
     store::{
@@ -109,9 +110,13 @@ impl Running {
                 }),
             },
             bus: Bus::new(&settings.detect.bus),
+            outbox: Arc::new(notify::Deps::new(store.clone(), &settings).expect("right settings")),
             settings: Arc::new(settings),
-            reports: [("channels", Arc::new(|| serde_json::json!({"stdout": "up"})) as aiops::http::Report)]
-                .into(),
+            reports: [(
+                "breakers",
+                Arc::new(|| serde_json::json!([{"name": "prometheus"}])) as aiops::http::Report,
+            )]
+            .into(),
             ready: Arc::new(move || match is_ready.load(Ordering::Relaxed) {
                 true => Ok(()),
                 false => Err("the pipeline stands still".into()),

@@ -13,6 +13,7 @@ use crate::{
         auth::{As, Viewer},
         problem::{ProblemDocument, Result},
     },
+    notify,
     store::{flags, inbox, incidents, jobs},
 };
 
@@ -31,7 +32,8 @@ struct Status {
     open_incidents: i64,
     queues: Queues,
     alarms: Vec<alarm::Active>,
-    /// What parts of the program say of themselves: `breakers`, `channels` …
+    channels: Vec<notify::ChannelStatus>,
+    /// What other parts of the program say of themselves: `breakers` …
     #[serde(flatten)]
     parts: BTreeMap<&'static str, serde_json::Value>,
 }
@@ -77,6 +79,7 @@ pub async fn status(state: web::Data<State>, _caller: As<Viewer>) -> Result<web:
             jobs_overdue_seconds: since(next),
         },
         alarms: alarm::active(),
+        channels: notify::status(&deps.outbox, &mut tx, now).await?,
         parts: deps.reports.iter().map(|(name, report)| (*name, report())).collect(),
     }))
 }

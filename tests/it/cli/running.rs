@@ -9,7 +9,10 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::run;
-use crate::service::Service;
+use crate::{
+    fakes::telegram::{TOKEN, Telegram},
+    service::Service,
+};
 
 /// Runs a command that finds the server and its token by the settings, as people do.
 fn ask(service: &Service, args: &[&str]) -> (i32, String, String) {
@@ -111,6 +114,34 @@ async fn automation_is_stopped_and_started_and_check_sees_the_server() {
     for expected in ["server", "running", "breaker prometheus", "data/admin.token", "yours alone"] {
         assert!(out.contains(expected), "{expected} is missing in\n{out}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_shows_a_channel_that_cannot_tell_people() {
+    // It knows no chat, so that whatever is written to one is refused for good.
+    let telegram = Telegram::start(&[]);
+    let yaml = format!(
+        "notify: {{first_delay: 0s, telegram: {{token: \"{TOKEN}\", api: \"{}\", chat_id: -5000, allowed_users: [42], \
+         listen: false}}}}\n",
+        telegram.url()
+    );
+    let service = Service::start_in(&crate::peers::scratch("cli"), &yaml).await;
+    let (_, out, _) = ask(&service, &["check"]);
+    let line = |out: &str| {
+        let found = out.lines().find(|l| l.contains("channel telegram ")).map(str::to_owned);
+        found.unwrap_or_else(|| panic!("no channel in\n{out}"))
+    };
+    assert!(line(&out).starts_with("ok ") && line(&out).ends_with("nothing told yet"), "{out}");
+    broken(&service).await;
+    let dead = |v: &serde_json::Value| v["channels"][0]["dead_letters"].as_u64().filter(|n| *n > 0);
+    service.until(Duration::from_secs(20), "/api/v1/status", "a dead letter", dead).await;
+    let (code, out, _) = ask(&service, &["check"]);
+    assert_eq!(code, 1, "{out}");
+    let found = line(&out);
+    assert!(found.starts_with("error ") && found.contains("could not tell "), "{found}");
+    // Others may be due by then: what the alarm about this one makes of it, for one.
+    assert!(found.contains("the last error: Telegram answered 400: Bad Request: chat not found"), "{found}");
+    assert!(found.ends_with("; nothing told yet"), "{found}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
