@@ -27,6 +27,7 @@ pub mod model;
 pub mod notify;
 pub mod pipeline;
 pub mod playbook;
+pub mod prometheus_api;
 pub mod redact;
 pub mod retry;
 pub mod selfwatch;

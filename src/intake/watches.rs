@@ -3,13 +3,9 @@
 //! No answer, an empty one and one without numbers are a [`Gap`]: what the watch would have shown is unknown, and diagnoses
 //! of the service say so until it answers again.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use serde::Deserialize;
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +21,7 @@ use crate::{
     config::{Prometheus, Watch},
     metrics,
     model::{Gap, Sample},
+    prometheus_api::{self, ApiError, PrometheusApi},
 };
 
 /// What the watches need.
@@ -44,23 +41,6 @@ crate::model::words!(
         Failed = "failed",
     }
 );
-
-/// Why a question was not answered.
-#[derive(Debug, thiserror::Error)]
-enum AskError {
-    /// Prometheus understood, and refuses: our query is wrong, Prometheus is well.
-    #[error("Prometheus refuses the query: {0}")]
-    Query(String),
-    #[error("Prometheus answered {0}")]
-    Status(u16),
-    #[error("asking Prometheus: {0}")]
-    Transport(#[from] reqwest::Error),
-    #[error("Prometheus' answer is not what its API promises: {0}")]
-    Answer(String),
-}
-
-/// An answer larger than this is an error, not a watch.
-const MAX_ANSWER: usize = 4 << 20;
 
 /// Asks every watch at its pace until cancelled.
 pub async fn run(deps: Deps, watches: Vec<Watch>, cancel: CancellationToken) {
@@ -116,6 +96,7 @@ impl Puller {
                 self.publish(parsed, heard, now).await;
                 (result, why)
             }
+            Err(CallError::Inner(e)) => (Pull::Failed, format!("Prometheus {e}")),
             Err(e) => (Pull::Failed, e.to_string()),
         };
         metrics::WATCH_PULLS.with_label_values(&[result.as_str()]).inc();
@@ -124,29 +105,14 @@ impl Puller {
         }
     }
 
-    async fn ask(&self) -> Result<Vec<Series>, CallError<AskError>> {
-        let ours = |e: &AskError| !matches!(e, AskError::Query(_));
-        let timeout = self.deps.prometheus.timeout;
-        self.deps.breakers.of(Dependency::Prometheus).call(timeout, ours, self.query(timeout)).await
+    async fn ask(&self) -> Result<Vec<prometheus_api::Sample>, CallError<ApiError>> {
+        let prometheus = PrometheusApi::new(&self.deps.http, &self.deps.prometheus);
+        let call = prometheus.instant(&self.watch.query);
+        let breaker = self.deps.breakers.of(Dependency::Prometheus);
+        breaker.call(self.deps.prometheus.timeout, ApiError::is_its_fault, call).await
     }
 
-    async fn query(&self, timeout: Duration) -> Result<Vec<Series>, AskError> {
-        let url = format!("{}/api/v1/query", self.deps.prometheus.url.trim_end_matches('/'));
-        let request = self.deps.http.get(url).query(&[("query", &self.watch.query)]).timeout(timeout);
-        // The URL could carry what people put into it; errors are shown.
-        let response = self.deps.prometheus.auth.apply(request).send().await;
-        let mut response = response.map_err(reqwest::Error::without_url)?;
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
-            body.extend_from_slice(&chunk);
-            if body.len() > MAX_ANSWER {
-                return Err(AskError::Answer(format!("longer than {MAX_ANSWER} bytes")));
-            }
-        }
-        answer(response.status().as_u16(), &body)
-    }
-
-    fn samples(&self, series: Vec<Series>, now: Timestamp) -> Parsed<Sample> {
+    fn samples(&self, series: Vec<prometheus_api::Sample>, now: Timestamp) -> Parsed<Sample> {
         let mut parsed = Parsed { records: vec![], rejected: 0, errors: vec![], replaced: 0, cut: 0 };
         for (index, series) in series.into_iter().enumerate() {
             match self.sample(series, now) {
@@ -157,8 +123,8 @@ impl Puller {
         parsed
     }
 
-    fn sample(&self, series: Series, now: Timestamp) -> Result<Sample, String> {
-        let Series { mut metric, value: (at, value) } = series;
+    fn sample(&self, series: prometheus_api::Sample, now: Timestamp) -> Result<Sample, String> {
+        let prometheus_api::Sample { mut metric, value: (at, value) } = series;
         let named = match self.watch.service_label.as_str() {
             "" => Some(self.watch.service.clone()),
             label => metric.get(label).cloned(),
@@ -207,63 +173,5 @@ impl Puller {
         let source = format!("watch {}", self.watch.name);
         let gap = Gap { at, service, source, reason };
         self.deps.bus.publish(vec![Record::Gap(gap)]).await.refused == 0
-    }
-}
-
-#[derive(Deserialize)]
-struct Series {
-    metric: BTreeMap<String, String>,
-    value: (f64, String),
-}
-
-/// Reads an instant query's answer: a vector, or a scalar as a vector of one.
-fn answer(status: u16, body: &[u8]) -> Result<Vec<Series>, AskError> {
-    #[derive(Deserialize)]
-    #[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
-    enum Data {
-        Vector(Vec<Series>),
-        Scalar((f64, String)),
-        Matrix(serde::de::IgnoredAny),
-        String(serde::de::IgnoredAny),
-    }
-    #[derive(Deserialize)]
-    struct Wire {
-        data: Option<Data>,
-        #[serde(default)]
-        error: String,
-    }
-    let wire: Result<Wire, _> = serde_json::from_slice(body);
-    match (status, wire) {
-        (400 | 422, Ok(wire)) => Err(AskError::Query(wire.error)),
-        (200..=299, Ok(wire)) => match wire.data {
-            Some(Data::Vector(series)) => Ok(series),
-            Some(Data::Scalar(value)) => Ok(vec![Series { metric: BTreeMap::new(), value }]),
-            _ => Err(AskError::Query("a watch needs an instant vector or a scalar".into())),
-        },
-        (200..=299, Err(e)) => Err(AskError::Answer(e.to_string())),
-        (status, _) => Err(AskError::Status(status)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_are_read_as_the_api_promises() {
-        let vector = br#"{"status":"success","data":{"resultType":"vector","result":[
-            {"metric":{"__name__":"up","job":"a"},"value":[1795255200.5,"1"]},{"metric":{},"value":[1,"NaN"]}]}}"#;
-        assert_eq!(answer(200, vector).expect("a vector").len(), 2);
-        let scalar = br#"{"status":"success","data":{"resultType":"scalar","result":[1795255200,"3"]}}"#;
-        assert_eq!(answer(200, scalar).expect("a scalar")[0].value.1, "3");
-        let matrix = br#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#;
-        assert!(matches!(answer(200, matrix), Err(AskError::Query(_))));
-        let refused = br#"{"status":"error","errorType":"bad_data","error":"parse error"}"#;
-        assert_eq!(
-            answer(400, refused).err().map(|e| e.to_string()).as_deref(),
-            Some("Prometheus refuses the query: parse error")
-        );
-        assert!(matches!(answer(502, b"<html>"), Err(AskError::Status(502))));
-        assert!(matches!(answer(200, b"<html>"), Err(AskError::Answer(_))));
     }
 }

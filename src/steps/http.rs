@@ -91,7 +91,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// The body, if it is not longer than `max` bytes.
-pub(super) async fn read_bounded(mut response: reqwest::Response, max: usize) -> Result<Vec<u8>, String> {
+async fn read_bounded(mut response: reqwest::Response, max: usize) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|e| e.without_url().to_string())? {
         if body.len() + chunk.len() > max {

@@ -1,12 +1,12 @@
 //! Asks Prometheus one instant query and compares the answer. No answer is a failure, never a success.
 
-use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Ended, Outcome, Tools, http::read_bounded};
-use crate::model::{Expect, Labels};
-
-const MAX_BODY: usize = 1 << 20;
+use super::{Context, Ended, Outcome, Tools};
+use crate::{
+    model::{Expect, Labels},
+    prometheus_api::PrometheusApi,
+};
 
 pub(super) async fn run(
     tools: &Tools,
@@ -22,7 +22,7 @@ pub(super) async fn run(
     };
     match answer {
         Ok(Ok(samples)) => judge(&samples, expect),
-        Ok(Err(why)) => Outcome::failed(&format!("Prometheus gave no answer: {why}")),
+        Ok(Err(why)) => Outcome::failed(&format!("Prometheus gave no answer: it {why}")),
         Err(_) => Outcome::failed(&format!("Prometheus gave no answer within {timeout:?}")),
     }
 }
@@ -33,47 +33,10 @@ struct Sample {
     value: f64,
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    status: String,
-    #[serde(default)]
-    error: String,
-    data: Option<Data>,
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
-enum Data {
-    Vector(Vec<Element>),
-    Scalar((f64, String)),
-}
-
-#[derive(Deserialize)]
-struct Element {
-    metric: Labels,
-    value: (f64, String),
-}
-
 async fn instant(tools: &Tools, query: &str) -> Result<Vec<Sample>, String> {
-    let peer = &tools.prometheus;
-    if peer.url.is_empty() {
-        return Err("the setting prometheus.url is empty".into());
-    }
-    let url = format!("{}/api/v1/query", peer.url.trim_end_matches('/'));
-    let request = peer.auth.apply(tools.http.post(url)).form(&[("query", query)]);
-    let response = request.send().await.map_err(|e| e.without_url().to_string())?;
-    let body = read_bounded(response, MAX_BODY).await?;
-    let answer: Answer =
-        serde_json::from_slice(&body).map_err(|_| "its answer is not what Prometheus answers".to_owned())?;
-    match answer {
-        Answer { status, data: Some(Data::Vector(elements)), .. } if status == "success" => {
-            elements.into_iter().map(|e| sample(name(&e.metric), &e.value.1)).collect()
-        }
-        Answer { status, data: Some(Data::Scalar((_, value))), .. } if status == "success" => {
-            Ok(vec![sample("scalar".into(), &value)?])
-        }
-        other => Err(if other.error.is_empty() { "no instant vector".into() } else { other.error }),
-    }
+    let prometheus = PrometheusApi::new(&tools.http, &tools.prometheus);
+    let found = prometheus.instant(query).await.map_err(|e| e.to_string())?;
+    found.into_iter().map(|s| sample(name(&s.metric), &s.value.1)).collect()
 }
 
 fn sample(series: String, value: &str) -> Result<Sample, String> {

@@ -208,7 +208,7 @@ async fn a_watch_without_an_answer_is_unknown_until_prometheus_answers() {
     prometheus.child.stop();
     shop.pull().await;
     settled(&running).await;
-    unknown("shop", "asking Prometheus: ");
+    unknown("shop", "Prometheus cannot be reached: ");
     prometheus.child.restart().await;
     shop.pull().await;
     settled(&running).await;

@@ -4,20 +4,18 @@ use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{About, Access, Fact, Found, Source, SourceName, promql};
 use crate::{
-    breaker::{CallError, Dependency},
+    breaker::Dependency,
     clock,
     model::{EvidenceKind, Labels},
-    redact,
+    prometheus_api::{ApiError, PrometheusApi, Series, Span},
 };
 
 pub(super) struct Prometheus;
 
-const MAX_BODY: usize = 8 << 20;
 const SERIES_PER_QUERY: usize = 3;
 const ALERT_EXPRESSIONS: usize = 3;
 const POINTS: u64 = 60;
@@ -87,16 +85,11 @@ async fn behind_alerts(about: &About, access: &Access) -> Result<(Vec<Query>, Ve
     if !access.settings.diagnose.prometheus.alert_expressions || wanted.is_empty() {
         return Ok((Vec::new(), Vec::new()));
     }
-    let mut params = vec![("type", "alert".to_owned())];
-    params.extend(wanted.iter().map(|(_, a)| ("rule_name[]", a.name().to_owned())));
-    let reply = get(access, "/api/v1/rules", &params).await?;
-    let mut rules = BTreeSet::new();
-    for group in reply["data"]["groups"].as_array().into_iter().flatten() {
-        rules.extend(group["rules"].as_array().into_iter().flatten().filter_map(|r| r["query"].as_str()));
-    }
+    let names: Vec<&str> = wanted.iter().map(|(_, a)| a.name()).collect();
+    let rules = ask(access, async |prometheus| prometheus.rules(&names).await).await?;
     let (mut queries, mut missing) = (Vec::new(), Vec::new());
     for (expr, alert) in wanted {
-        match rules.get(expr.as_str()) {
+        match rules.get(&expr) {
             Some(rule) => queries.push(Query {
                 name: alert.name().to_owned(),
                 expr: promql::without_threshold(rule).to_owned(),
@@ -128,12 +121,6 @@ async fn ranges(queries: Vec<Query>, about: &About, access: &Access) -> Found {
     found
 }
 
-#[derive(Deserialize)]
-struct Series {
-    metric: Labels,
-    values: Vec<(f64, String)>,
-}
-
 async fn range(query: &Query, about: &About, access: &Access) -> Result<Vec<Series>, String> {
     let from = clock::before(about.incident.started_at, access.settings.diagnose.look_back);
     let span = clock::between(from, about.now).as_secs().max(1);
@@ -141,64 +128,21 @@ async fn range(query: &Query, about: &About, access: &Access) -> Result<Vec<Seri
     // The grid is laid from its end, which is the point that matters most, and is not cut to a second before now.
     let end = about.now.as_second() + 1;
     let start = end - (span.div_ceil(step) * step) as i64;
-    let params = [
-        ("query", query.expr.clone()),
-        ("start", start.to_string()),
-        ("end", end.to_string()),
-        ("step", step.to_string()),
-    ];
-    let mut reply = get(access, "/api/v1/query_range", &params).await?;
-    serde_json::from_value(reply["data"]["result"].take())
-        .map_err(|_| format!("{}: not a range of values", query.name))
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Failed {
-    #[error("{0}")]
-    Unreachable(String),
-    #[error("answered {0}: {1}")]
-    Status(u16, String),
+    let span = Span { start, end, step };
+    ask(access, async |prometheus| prometheus.range(&query.expr, span).await).await
 }
 
 /// Half of the time for each of two requests in a row.
-async fn get(access: &Access, path: &str, params: &[(&str, String)]) -> Result<Value, String> {
+async fn ask<T>(
+    access: &Access,
+    question: impl AsyncFnOnce(PrometheusApi<'_>) -> Result<T, ApiError>,
+) -> Result<T, String> {
     let s = &access.settings.prometheus;
     let timeout =
         s.timeout.min(access.settings.diagnose.evidence_timeout * 9 / 20).max(Duration::from_millis(20));
-    let request = access.http.get(format!("{}{path}", s.url.trim_end_matches('/'))).query(params);
-    let call = async {
-        let response = s.auth.apply(request).send().await.map_err(unreachable)?;
-        let status = response.status();
-        let body = read(response).await?;
-        let json: Value = serde_json::from_slice(&body).unwrap_or_default();
-        if status.is_success() && json["status"] == "success" {
-            return Ok(json);
-        }
-        let said = json["error"].as_str().or(status.canonical_reason()).unwrap_or("no reason given");
-        Err(Failed::Status(status.as_u16(), super::bounded(said, 150)))
-    };
-    let counts = |e: &Failed| matches!(e, Failed::Unreachable(_) | Failed::Status(500.., _));
-    let answer = access.breakers.of(Dependency::Prometheus).call(timeout, counts, call).await;
-    answer.map_err(|e: CallError<Failed>| e.to_string())
-}
-
-async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, Failed> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_BODY {
-            return Err(Failed::Status(200, format!("with more than {MAX_BODY} bytes")));
-        }
-    }
-    Ok(body)
-}
-
-fn unreachable(e: reqwest::Error) -> Failed {
-    let mut inner: &dyn std::error::Error = &e;
-    while let Some(next) = inner.source() {
-        inner = next;
-    }
-    Failed::Unreachable(format!("cannot be reached: {}", redact::cut(&inner.to_string(), 150)))
+    let call = question(PrometheusApi::new(&access.http, s));
+    let answer = access.breakers.of(Dependency::Prometheus).call(timeout, ApiError::is_its_fault, call).await;
+    answer.map_err(|e| e.to_string())
 }
 
 fn fact(query: &Query, series: &Series, about: &About) -> Option<Fact> {
