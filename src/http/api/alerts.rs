@@ -19,10 +19,6 @@ use crate::{
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Filter {
-    /// At most 1,000; 100 if absent.
-    limit: Option<i64>,
-    /// `next` of the page before.
-    cursor: Option<String>,
     /// `firing` or `resolved`.
     state: Option<String>,
     incident_id: Option<String>,
@@ -30,7 +26,7 @@ struct Filter {
 }
 
 /// Alerts, the most recently started first.
-#[utoipa::path(tag = "alerts", params(Filter), security(("token" = ["viewer"])),
+#[utoipa::path(tag = "alerts", params(query::Paging, Filter), security(("token" = ["viewer"])),
     responses((status = 200, body = Page<Alert>), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[get("/api/v1/alerts")]
 pub async fn list(
@@ -38,16 +34,17 @@ pub async fn list(
     _caller: As<Viewer>,
     request: HttpRequest,
 ) -> Result<web::Json<Page<Alert>>> {
-    let filter: Filter = query::parse(&request)?;
-    let limit = query::limit(filter.limit)?;
+    let (filter, page) = query::list::<Filter>(&request)?;
     let wanted = alerts::Filter {
         state: query::word("state", filter.state.as_deref())?,
         incident_id: filter.incident_id,
         source: filter.source,
     };
-    let mut tx = state.deps.store.read().await?;
-    match alerts::list(&mut tx, &wanted, limit, filter.cursor.as_deref()).await {
-        Err(Error::Damaged(_)) if filter.cursor.is_some() => Err(query::bad_cursor()),
-        outcome => Ok(web::Json(outcome?)),
-    }
+    page.answer(&state, async |tx, limit, cursor: Option<String>| {
+        match alerts::list(tx, &wanted, limit, cursor.as_deref()).await {
+            Err(Error::Damaged(_)) if cursor.is_some() => Err(query::bad_cursor()),
+            page => Ok(page?),
+        }
+    })
+    .await
 }

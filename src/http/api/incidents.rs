@@ -23,10 +23,6 @@ use crate::{
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Filter {
-    /// At most 1,000; 100 if absent.
-    limit: Option<i64>,
-    /// `next` of the page before.
-    cursor: Option<String>,
     /// `open`, `acknowledged` or `resolved`.
     state: Option<String>,
     /// `info`, `warning` or `critical`.
@@ -55,7 +51,7 @@ struct Whole {
 }
 
 /// Incidents, the newest first.
-#[utoipa::path(tag = "incidents", params(Filter), security(("token" = ["viewer"])),
+#[utoipa::path(tag = "incidents", params(query::Paging, Filter), security(("token" = ["viewer"])),
     responses((status = 200, body = Page<Incident>), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[get("/api/v1/incidents")]
 pub async fn list(
@@ -63,17 +59,17 @@ pub async fn list(
     _caller: As<Viewer>,
     request: HttpRequest,
 ) -> Result<web::Json<Page<Incident>>> {
-    let filter: Filter = query::parse(&request)?;
-    let limit = query::limit(filter.limit)?;
+    let (filter, page) = query::list::<Filter>(&request)?;
     let wanted = incidents::Filter {
         state: query::word("state", filter.state.as_deref())?,
         severity: query::word("severity", filter.severity.as_deref())?,
         service: filter.service,
         open_only: filter.open,
     };
-    let cursor = query::id_cursor(filter.cursor.as_deref())?;
-    let mut tx = state.deps.store.read().await?;
-    Ok(web::Json(incidents::list(&mut tx, &wanted, limit, cursor).await?))
+    page.answer(&state, async |tx, limit, cursor: Option<query::Id>| {
+        Ok(incidents::list(tx, &wanted, limit, cursor.as_deref()).await?)
+    })
+    .await
 }
 
 /// One incident, by its id or by the ending of it that messages show.

@@ -31,10 +31,6 @@ const LONGEST_TEXT: usize = 500;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Filter {
-    /// At most 1,000; 100 if absent.
-    limit: Option<i64>,
-    /// `next` of the page before.
-    cursor: Option<String>,
     /// Those that are over, too.
     all: Option<bool>,
 }
@@ -111,7 +107,7 @@ impl NewSilence {
 }
 
 /// Silences, the newest first; those that hold now unless all are asked for. Maintenance windows are in the settings.
-#[utoipa::path(tag = "silences", params(Filter), security(("token" = ["viewer"])),
+#[utoipa::path(tag = "silences", params(query::Paging, Filter), security(("token" = ["viewer"])),
     responses((status = 200, body = Page<Silence>), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
 #[get("/api/v1/silences")]
 pub async fn list(
@@ -119,12 +115,12 @@ pub async fn list(
     _caller: As<Viewer>,
     request: HttpRequest,
 ) -> Result<web::Json<Page<Silence>>> {
-    let filter: Filter = query::parse(&request)?;
-    let limit = query::limit(filter.limit)?;
-    let cursor = query::id_cursor(filter.cursor.as_deref())?;
+    let (filter, page) = query::list::<Filter>(&request)?;
     let after = (!filter.all.unwrap_or(false)).then(clock::now);
-    let mut tx = state.deps.store.read().await?;
-    Ok(web::Json(silences::list(&mut tx, after, limit, cursor).await?))
+    page.answer(&state, async |tx, limit, cursor: Option<query::Id>| {
+        Ok(silences::list(tx, after, limit, cursor.as_deref()).await?)
+    })
+    .await
 }
 
 /// Makes a silence: incidents whose alerts it covers open without a message and without a question until it ends.
