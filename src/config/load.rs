@@ -164,12 +164,18 @@ fn nearest(name: &str, leaves: &BTreeMap<String, (Vec<String>, Value)>) -> Strin
 
 fn place(problem: &Problem, file: &str, text: &str, applied: &BTreeMap<String, String>) -> String {
     let Problem { key, message } = problem;
-    match (applied.get(key), line_of(text, key)) {
+    match (variable_of(applied, key), line_of(text, key)) {
         (Some(name), _) => format!("environment: {name} ({key}): {message}"),
         (None, Some(line)) => format!("{file}:{line}: {key}: {message}"),
         (None, None) if file.is_empty() => format!("settings: {key}: {message}"),
         (None, None) => format!("{file}: {key}: {message}"),
     }
+}
+
+/// The variable that gave a key, or the map or list that it is in: a variable gives those as a whole.
+fn variable_of<'a>(applied: &'a BTreeMap<String, String>, key: &str) -> Option<&'a String> {
+    let ends = key.char_indices().filter(|(_, c)| matches!(c, '.' | '[')).map(|(at, _)| at);
+    ends.chain([key.len()]).filter_map(|end| applied.get(&key[..end])).next_back()
 }
 
 /// The line (from 1) on which a dotted key stands, or the deepest of its sections that is there.
@@ -257,6 +263,19 @@ mod tests {
         assert_eq!(e, "environment: AIOPS_LISTEM is not a setting; did you mean AIOPS_LISTEN?");
         let e = from("", &[("AIOPS_CORRELATE_FLAP_COUNT", "many")]).unwrap_err();
         assert!(e.starts_with("environment: AIOPS_CORRELATE_FLAP_COUNT (correlate.flap_count): "), "{e}");
+    }
+
+    #[test]
+    fn a_problem_within_a_map_or_list_names_the_variable_that_gave_it() {
+        let queries = r#"{"errors": "rate(http_errors_total[5m])"}"#;
+        let e = from("", &[("AIOPS_DIAGNOSE_PROMETHEUS_QUERIES", queries)]).unwrap_err();
+        let place = "environment: AIOPS_DIAGNOSE_PROMETHEUS_QUERIES (diagnose.prometheus.queries.errors): must contain";
+        assert!(e.starts_with(place), "{e}");
+        let e = from("alertmanager:\n  urls: []\n", &[("AIOPS_ALERTMANAGER_URLS", "http://ok, nonsense")])
+            .unwrap_err();
+        assert!(e.starts_with("environment: AIOPS_ALERTMANAGER_URLS (alertmanager.urls[1]): "), "{e}");
+        let e = from("", &[("AIOPS_DIAGNOSE_MASK", "fine, (")]).unwrap_err();
+        assert!(e.starts_with("environment: AIOPS_DIAGNOSE_MASK (diagnose.mask[1]): "), "{e}");
     }
 
     #[test]

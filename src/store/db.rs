@@ -17,6 +17,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::Notify;
+use tracing::Instrument;
 
 /// What a store call can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -114,11 +115,7 @@ impl Store {
         let engine = match &self.pools {
             Pools::Lite { read, .. } => Engine::Lite(read.begin().await?),
             Pools::Postgres(pool) => {
-                let mut tx = pool.begin().await?;
-                sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                    .execute(&mut *tx)
-                    .await?;
-                Engine::Postgres(tx)
+                Engine::Postgres(begin_whole(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?)
             }
         };
         Ok(self.begun(engine))
@@ -128,7 +125,7 @@ impl Store {
     pub async fn write(&self) -> Result<Tx> {
         let engine = match &self.pools {
             Pools::Lite { write, .. } => Engine::Lite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Pools::Postgres(pool) => Engine::Postgres(pool.begin().await?),
+            Pools::Postgres(pool) => Engine::Postgres(begin_whole(pool, "BEGIN").await?),
         };
         Ok(self.begun(engine))
     }
@@ -204,6 +201,19 @@ impl Tx {
             sqlx::query("SELECT pg_advisory_xact_lock(hashtext($1))").bind(name).execute(&mut **t).await?;
         }
         Ok(())
+    }
+}
+
+/// Begins a transaction, also if nobody waits for it any more: a client that hangs up drops its request's future at any
+/// `await`. sqlx counts a transaction only once the server has confirmed it, so a `BEGIN` that is dropped half way is not
+/// rolled back: the connection would go back to the pool within a transaction, and the next one to use it would inherit that.
+async fn begin_whole(pool: &PgPool, statement: &'static str) -> Result<sqlx::Transaction<'static, Postgres>> {
+    let pool = pool.clone();
+    match tokio::spawn(async move { pool.begin_with(statement).await }.in_current_span()).await {
+        Ok(begun) => Ok(begun?),
+        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+        // The runtime ends, and with it everything else.
+        Err(_) => Err(Error::Sql(sqlx::Error::PoolClosed)),
     }
 }
 

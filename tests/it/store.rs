@@ -1,6 +1,6 @@
 //! The store's promises, on both engines.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aiops::{
     clock, config,
@@ -8,7 +8,9 @@ use aiops::{
     store::{Error, Store, audit, flags, inbox, jobs, leases, retention, tokens},
 };
 
-use crate::stores::on_both_stores;
+use sqlx::Connection;
+
+use crate::{peers, stores::on_both_stores};
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -198,4 +200,41 @@ async fn a_delivery_that_commits_after_a_later_one_is_not_lost() {
     tx.commit().await.expect("commits");
     let (_, taken) = inbox::take(&store, 10).await.expect("takes").expect("the earlier one is there");
     assert_eq!(taken.len(), 1);
+}
+
+/// A client that hangs up drops its request at whatever `await` it is.
+#[tokio::test]
+async fn a_dropped_request_leaves_no_connection_within_a_transaction() {
+    let url = peers::Postgres::database().await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = Store::open(&url, dir.path()).await.expect("PostgreSQL opens");
+    let mut observer = sqlx::PgConnection::connect(&url).await.expect("connects");
+    let mut left_open = async || {
+        let count = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() \
+                     AND application_name = 'aiops' AND state LIKE 'idle in transaction%'";
+        sqlx::query_scalar::<_, i64>(count).fetch_one(&mut observer).await.expect("answers")
+    };
+    let held = store.write().await.expect("begins");
+    assert_eq!(left_open().await, 1, "it sees a transaction that is open");
+    drop(held);
+    // Dropped after so many polls: before it has a connection, while it waits for the answer to BEGIN, after that.
+    for polls in 0..12 {
+        {
+            let mut write = std::pin::pin!(store.write());
+            let mut read = std::pin::pin!(store.read());
+            for _ in 0..polls {
+                let written = futures_util::poll!(write.as_mut()).is_ready();
+                if written || futures_util::poll!(read.as_mut()).is_ready() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        let end = Instant::now() + Duration::from_secs(20);
+        while left_open().await > 0 {
+            assert!(Instant::now() < end, "a connection went back to the pool within a transaction");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    store.write().await.expect("begins").commit().await.expect("commits");
 }
