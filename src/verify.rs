@@ -36,7 +36,7 @@ pub enum Outcome {
     Failed,
     /// The kill switch stopped it: the run waits for a human.
     Waiting,
-    /// The run is not being verified (any more).
+    /// The run is not being verified (any more), or was cancelled.
     Over,
 }
 
@@ -58,12 +58,13 @@ pub async fn verify(
     let Some(verify) = &run.plan.verify else {
         return succeed(deps, job, &run, "nothing to verify").await;
     };
-    let stop = Stop::watch(&deps.store, cancel);
+    let stop = Stop::watch(&deps.store, run_id, cancel);
     match watch(deps, &run, verify, &stop, cancel).await {
         Seen::Held(text) => succeed(deps, job, &run, &text).await,
         Seen::NotHeld(text) => fail(deps, job, &run, &text).await,
         Seen::Cut => match stop.reason() {
             Some(StopReason::Switch(why)) => wait(deps, job, &run, &why).await,
+            Some(StopReason::Cancelled(why)) => end(deps, job, &run, &why).await,
             _ => anyhow::bail!("shutting down while verifying"),
         },
     }
@@ -72,7 +73,7 @@ pub async fn verify(
 enum Seen {
     Held(String),
     NotHeld(String),
-    /// The kill switch, or a shutdown.
+    /// The kill switch, cancelling, or a shutdown.
     Cut,
 }
 
@@ -184,6 +185,19 @@ async fn wait(deps: &Deps, job: &Job, run: &Run, why: &str) -> anyhow::Result<(T
     story(&mut tx, run, TimelineKind::NeedsHuman, &why).await?;
     touch(&mut tx, run).await?;
     Ok((tx, Outcome::Waiting))
+}
+
+/// Every step is done and known: a cancelled run ends here, and nothing is undone.
+async fn end(deps: &Deps, job: &Job, run: &Run, why: &str) -> anyhow::Result<(Tx, Outcome)> {
+    let mut tx = begin(deps, job).await?;
+    let why = format!("{why}; every step was done, whether it helped was not seen");
+    enter(&mut tx, run, RunState::Cancelled, &why).await?;
+    record(&mut tx, run, RunState::Cancelled.as_str(), "run.cancelled", &why).await?;
+    let text = format!("{}: cancelled: {why}", run.plan.title);
+    story(&mut tx, run, TimelineKind::RunFinished, &text).await?;
+    touch(&mut tx, run).await?;
+    steps::clean(&deps.tools, &run.id);
+    Ok((tx, Outcome::Over))
 }
 
 async fn enter(tx: &mut Tx, run: &Run, state: RunState, why: &str) -> anyhow::Result<()> {

@@ -20,6 +20,8 @@ pub(super) enum Intent {
     Written,
     /// The kill switch is on; nothing was written.
     Stopped(String),
+    /// The run is cancelled; nothing was written.
+    Cancelled(String),
     /// The run is not in the state any more that this step belongs to.
     Changed,
 }
@@ -30,9 +32,12 @@ async fn begin(deps: &Deps, job: &Job) -> Result<Tx> {
     Ok(tx)
 }
 
-/// Puts on disk that a step is about to be done. Kill switch, fence and state are asked in the same transaction.
+/// Puts on disk that a step is about to be done. Kill switch, cancelling, fence and state are asked in the same transaction.
 pub(super) async fn intend(deps: &Deps, job: &Job, run: &Run, record: &StepRecord) -> Result<Intent> {
     let mut tx = begin(deps, job).await?;
+    if let Some(why) = steer::is_cancelled(&mut tx, &run.id).await? {
+        return Ok(Intent::Cancelled(why));
+    }
     if let Some(why) = steer::is_stopped(&mut tx).await? {
         return Ok(Intent::Stopped(why));
     }
@@ -147,7 +152,8 @@ pub(super) async fn finish(
         story(&mut tx, run, TimelineKind::RolledBack, &format!("Undone: {}", run.plan.title)).await?;
     }
     story(&mut tx, run, TimelineKind::RunFinished, &format!("{}: {state}: {why}", run.plan.title)).await?;
-    if state != RunState::Succeeded {
+    // Whoever cancelled it knows, and has the incident in hand.
+    if !matches!(state, RunState::Succeeded | RunState::Cancelled) {
         let then = if run.plan.on_failure.is_empty() { "Somebody has to look" } else { &run.plan.on_failure };
         story(&mut tx, run, TimelineKind::NeedsHuman, then).await?;
     }

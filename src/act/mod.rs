@@ -45,6 +45,7 @@ pub enum Outcome {
 /// Clauses of the decisions to ask a human.
 const UNKNOWN: &str = "act.unknown_outcome";
 const STOPPED: &str = "automation.stopped";
+const CANCELLED: &str = "run.cancelled";
 
 const BETWEEN_TRIES: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
 
@@ -56,7 +57,7 @@ pub async fn run(
     run_id: &str,
     cancel: &CancellationToken,
 ) -> anyhow::Result<(Tx, Outcome)> {
-    let stop = Stop::watch(&deps.store, cancel);
+    let stop = Stop::watch(&deps.store, run_id, cancel);
     loop {
         let mut tx = deps.store.read().await?;
         let run = runs::get(&mut tx, run_id).await?;
@@ -143,9 +144,29 @@ async fn attempt(
             let why = format!("Automation is {why}; stopped before step {}", step.id);
             journal::ask(deps, job, run, None, STOPPED, &why).await.map(waiting).map(Some)
         }
+        journal::Intent::Cancelled(why) => cancelled(deps, job, run, place, &why).await.map(Some),
         // Somebody changed the run meanwhile: look at it anew.
         journal::Intent::Changed => Ok(None),
     }
+}
+
+/// Ends a cancelled run before a try, unless the try before was lost: what that has done is for a human to find out.
+async fn cancelled(
+    deps: &Deps,
+    job: &Job,
+    run: &Run,
+    place: Place,
+    why: &str,
+) -> anyhow::Result<(Tx, Outcome)> {
+    let step = &place.step(&run.plan).id;
+    let same = |r: &&StepRecord| r.phase == place.phase && r.position == place.position as i64;
+    let last = run.steps.iter().filter(same).max_by_key(|r| r.attempt);
+    if last.is_some_and(|r| r.state == StepState::Unknown) {
+        let why = format!("The run is {why}; nobody knows whether step {step} was done");
+        return journal::ask(deps, job, run, None, CANCELLED, &why).await.map(waiting);
+    }
+    let why = format!("{why}; stopped before step {step}");
+    journal::finish(deps, job, run, RunState::Cancelled, &why).await
 }
 
 /// Does a step whose intent is on disk, and writes what came of it.
@@ -180,6 +201,12 @@ async fn carry_out(
                     let why = format!("Automation is {why}; stopped in step {}", step.id);
                     journal::ask(deps, job, run, None, STOPPED, &why).await.map(waiting).map(Some)
                 }
+                Some(StopReason::Cancelled(why)) => {
+                    let done = record(run, place, since, StepState::Failed, &outcome.output);
+                    journal::result(deps, job, run, &done).await?;
+                    let why = format!("{why}; stopped in step {}, which had changed nothing", step.id);
+                    journal::finish(deps, job, run, RunState::Cancelled, &why).await.map(Some)
+                }
                 _ => anyhow::bail!("shutting down in step {}", step.id),
             };
         }
@@ -192,6 +219,9 @@ async fn carry_out(
     let (clause, why) = match stop.reason() {
         Some(StopReason::Switch(why)) => {
             (STOPPED, format!("Automation is {why}; step {} was cut off, and may be half done", step.id))
+        }
+        Some(StopReason::Cancelled(why)) => {
+            (CANCELLED, format!("The run is {why}; step {} was cut off, and may be half done", step.id))
         }
         _ if steps::repeatable(step) => {
             journal::result(deps, job, run, &done).await?;

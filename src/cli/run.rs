@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     Context, Exit, Failure,
-    client::{Client, Items, ServerArgs, id},
+    client::{Client, Items, ServerArgs, because, id},
     output,
     plan::describe,
     table::Table,
@@ -19,15 +19,17 @@ const EXAMPLES: &str = "\
 Examples:
   aiops run list --state needs_human
   aiops run show 4f2a9c                what was done, step by step, and what it said
-  aiops run settle 4f2a9c continue     the step is done, go on with the next one";
+  aiops run settle 4f2a9c continue     the step is done, go on with the next one
+  aiops run cancel 4f2a9c -r 'wrong host'";
 
-/// See runs of playbooks, and answer one that waits for a human
+/// See runs of playbooks, cancel one, and answer one that waits for a human
 #[derive(Debug, Subcommand)]
 #[command(after_help = EXAMPLES)]
 pub enum Command {
     List(List),
     Show(Show),
     Settle(Settle),
+    Cancel(Cancel),
 }
 
 /// List runs, the newest first
@@ -63,11 +65,24 @@ pub struct Settle {
     server: ServerArgs,
 }
 
+/// Stop a run before its next step; a step under way is cut off, and what was done stays done
+#[derive(Debug, clap::Args)]
+pub struct Cancel {
+    /// The id, or its last characters (at least four)
+    run: String,
+    /// A sentence for the others
+    #[arg(long, short)]
+    reason: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
 pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::List(args) => list(args, context).await,
         Command::Show(args) => show(args, context).await,
         Command::Settle(args) => settle(args, context).await,
+        Command::Cancel(args) => cancel(args, context).await,
     }
 }
 
@@ -110,6 +125,21 @@ async fn settle(args: Settle, context: &Context) -> Result<(), Failure> {
         return output::print_json(&answer);
     }
     output::print(&format!("Run {}: {}.", short_id(&run.id), args.answer))
+}
+
+async fn cancel(args: Cancel, context: &Context) -> Result<(), Failure> {
+    let client = Client::new(&args.server, context)?;
+    let run = find(&client, &args.run).await?;
+    let answer: Run =
+        client.post(&format!("/runs/{}/cancel", run.id), &because(args.reason.as_deref())).await?;
+    if args.server.json {
+        return output::print_json(&answer);
+    }
+    let id = short_id(&run.id);
+    output::print(&match answer.state {
+        RunState::Cancelled => format!("Run {id} is cancelled."),
+        _ => format!("Run {id} stops; `aiops run show {id}` says where."),
+    })
 }
 
 /// By the end of its id, among the newest thousand.

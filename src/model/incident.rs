@@ -93,6 +93,8 @@ super::words!(
         Rejected = "rejected",
         Expired = "expired",
         RunStarted = "run_started",
+        /// Somebody wants it to stop; that it has is another line.
+        RunCancelled = "run_cancelled",
         StepStarted = "step_started",
         StepFinished = "step_finished",
         RunFinished = "run_finished",

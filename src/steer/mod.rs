@@ -5,6 +5,7 @@
 //! read position). After an error the transaction must be dropped.
 
 mod answer;
+mod cancel;
 mod incident;
 mod settle;
 mod silence;
@@ -13,6 +14,7 @@ mod switch;
 mod watch;
 
 pub use answer::{approve, reject, run_by_hand};
+pub use cancel::{cancel_run, is_cancelled};
 pub use incident::{acknowledge, find, resolve, supersede_questions};
 pub use settle::{Answer, settle_step};
 pub use silence::{expire_silence, silence};

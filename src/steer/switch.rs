@@ -37,10 +37,14 @@ pub async fn start_automation(tx: &mut Tx, by: &Actor) -> Result<()> {
 
 /// `stopped by … : reason`, while it is.
 pub async fn is_stopped(tx: &mut Tx) -> Result<Option<String>> {
-    let Some(value) = flags::get(tx, flags::STOPPED).await? else { return Ok(None) };
+    Ok(flags::get(tx, flags::STOPPED).await?.map(|value| who_and_why("stopped", &value)))
+}
+
+/// `stopped by … : reason`, from `{"by": …, "reason": …}`.
+pub(super) fn who_and_why(what: &str, value: &serde_json::Value) -> String {
     let by = serde_json::from_value::<Actor>(value["by"].clone())
         .map_or_else(|_| "somebody".into(), |a| a.to_string());
     let reason =
         value["reason"].as_str().filter(|r| !r.is_empty()).map(|r| format!(": {r}")).unwrap_or_default();
-    Ok(Some(format!("stopped by {by}{reason}")))
+    format!("{what} by {by}{reason}")
 }

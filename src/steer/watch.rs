@@ -1,4 +1,5 @@
-//! What ends a step early: the kill switch, asked for several times a second, or the end of the service.
+//! What ends a step early: the kill switch and the cancelling of its run, asked for several times a second, or the end of the
+//! service.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -8,7 +9,7 @@ use std::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, is_stopped};
+use super::{Error, is_cancelled, is_stopped};
 use crate::store::Store;
 
 /// The switch holds within a second: this, and the time that a process needs to end.
@@ -19,36 +20,38 @@ const GRACE: Duration = Duration::from_secs(4);
 /// Why a step must end.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StopReason {
+    /// `cancelled by … : reason`.
+    Cancelled(String),
     /// `stopped by … : reason`.
     Switch(String),
     Shutdown,
 }
 
-/// Watches until it is dropped.
+/// Watches one run until it is dropped.
 pub struct Stop {
     token: CancellationToken,
     shutdown: CancellationToken,
-    switch: Arc<Mutex<Option<String>>>,
+    /// Why a person wants it to end.
+    asked: Arc<Mutex<Option<StopReason>>>,
     watcher: JoinHandle<()>,
 }
 
 impl Stop {
-    pub fn watch(store: &Store, shutdown: &CancellationToken) -> Self {
+    pub fn watch(store: &Store, run_id: &str, shutdown: &CancellationToken) -> Self {
         let token = CancellationToken::new();
-        let switch = Arc::new(Mutex::new(None));
-        let watcher = tokio::spawn(watch(store.clone(), shutdown.clone(), token.clone(), switch.clone()));
-        Self { token, shutdown: shutdown.clone(), switch, watcher }
+        let asked = Arc::new(Mutex::new(None));
+        let watching =
+            watch(store.clone(), run_id.to_owned(), shutdown.clone(), token.clone(), asked.clone());
+        Self { token, shutdown: shutdown.clone(), asked, watcher: tokio::spawn(watching) }
     }
     /// Cancelled when a step must end.
     pub fn token(&self) -> &CancellationToken {
         &self.token
     }
-    /// The switch goes before a shutdown: what it stopped must not begin again by itself.
+    /// What a person wants goes before a shutdown: what they stopped must not begin again by itself.
     pub fn reason(&self) -> Option<StopReason> {
-        let switch = self.switch.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        switch
-            .map(StopReason::Switch)
-            .or_else(|| self.shutdown.is_cancelled().then_some(StopReason::Shutdown))
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        asked.or_else(|| self.shutdown.is_cancelled().then_some(StopReason::Shutdown))
     }
 }
 
@@ -60,9 +63,10 @@ impl Drop for Stop {
 
 async fn watch(
     store: Store,
+    run_id: String,
     shutdown: CancellationToken,
     token: CancellationToken,
-    switch: Arc<Mutex<Option<String>>>,
+    asked: Arc<Mutex<Option<StopReason>>>,
 ) {
     let end = async {
         shutdown.cancelled().await;
@@ -70,25 +74,29 @@ async fn watch(
     };
     tokio::select! {
         () = end => {}
-        why = until_switched(&store) => {
-            *switch.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        why = until_asked(&store, &run_id) => {
+            *asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
         }
     }
     token.cancel();
 }
 
-async fn until_switched(store: &Store) -> String {
+async fn until_asked(store: &Store, run_id: &str) -> StopReason {
     loop {
-        match stopped(store).await {
+        match wish(store, run_id).await {
             Ok(Some(why)) => return why,
             Ok(None) => {}
-            Err(e) => tracing::warn!(error = %e, "asking for the kill switch failed"),
+            Err(e) => tracing::warn!(error = %e, "asking whether a run is to stop failed"),
         }
         tokio::time::sleep(POLL).await;
     }
 }
 
-async fn stopped(store: &Store) -> Result<Option<String>, Error> {
+/// Cancelling goes before the switch: it says the same about fewer things, and more about what comes after.
+async fn wish(store: &Store, run_id: &str) -> Result<Option<StopReason>, Error> {
     let mut tx = store.read().await?;
-    is_stopped(&mut tx).await
+    if let Some(why) = is_cancelled(&mut tx, run_id).await? {
+        return Ok(Some(StopReason::Cancelled(why)));
+    }
+    Ok(is_stopped(&mut tx).await?.map(StopReason::Switch))
 }

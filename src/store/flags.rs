@@ -5,6 +5,11 @@ use super::{Result, Tx, exec, row, sql};
 /// The key of the global kill switch; its value is an object `{"by": …, "reason": …}` while automation is stopped.
 pub const STOPPED: &str = "automation.stopped";
 
+/// The key of the wish to cancel one run; its value is as that of [`STOPPED`]. It goes when the run ends or waits for a human.
+pub fn cancelled(run_id: &str) -> String {
+    format!("run.cancelled:{run_id}")
+}
+
 pub async fn get(tx: &mut Tx, key: &str) -> Result<Option<serde_json::Value>> {
     let text: Option<String> = sql!(tx, |c| sqlx::query_scalar("SELECT value FROM flags WHERE key = $1")
         .bind(key)

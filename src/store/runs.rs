@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::{Page, Result, Tx, exec, page, row, sql};
+use super::{Page, Result, Tx, exec, flags, page, row, sql};
 use crate::model::{Run, RunState, StepRecord};
 
 #[derive(FromRow)]
@@ -147,6 +147,7 @@ pub async fn steps(tx: &mut Tx, run_id: &str) -> Result<Vec<StepRecord>> {
     rows.into_iter().map(StepRow::model).collect()
 }
 
+/// Also forgets the wish to cancel it, unless the run goes on: a human who lets it go on later has seen that wish.
 pub async fn set_state(tx: &mut Tx, id: &str, state: RunState, outcome: &str) -> Result<()> {
     let finished = state.is_final().then(|| row::micros(crate::clock::now()));
     exec!(tx, |c| sqlx::query("UPDATE runs SET state = $2, outcome = $3, finished_at = $4 WHERE id = $1")
@@ -154,6 +155,9 @@ pub async fn set_state(tx: &mut Tx, id: &str, state: RunState, outcome: &str) ->
         .bind(state.as_str())
         .bind(outcome)
         .bind(finished))?;
+    if state.is_final() || state == RunState::NeedsHuman {
+        flags::clear(tx, &flags::cancelled(id)).await?;
+    }
     Ok(())
 }
 

@@ -512,6 +512,16 @@ async fn a_playbook_is_tried_and_started_by_hand() {
     let again = running.call("POST", "/api/v1/playbooks/pause/run", &body).await;
     again.is_problem(409, "");
     assert!(again.json()["clause"].is_string(), "the rule that forbids it is named: {again:?}");
+    let cancel = format!("/api/v1/runs/{}/cancel", started.json()["id"].as_str().expect("an id"));
+    running.call("POST", &cancel, r#"{"why":"?"}"#).await.is_problem(400, "why");
+    let cancelled = running.call("POST", &cancel, r#"{"reason":"wrong host"}"#).await;
+    assert_eq!(
+        (cancelled.status, &cancelled.json()["state"]),
+        (200, &"running".into()),
+        "it stops before its step"
+    );
+    running.call("POST", &cancel, "").await.is_problem(409, "cancelled by token:admin: wrong host already");
+    running.call("POST", "/api/v1/runs/none/cancel", "").await.is_problem(404, "no run none");
     for verb in ["run", "dry-run"] {
         running
             .call("POST", &format!("/api/v1/playbooks/none/{verb}"), "")

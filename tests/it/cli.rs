@@ -45,6 +45,7 @@ fn help_shows_examples_and_every_exit_status() {
         "explain",
         "playbook run",
         "run settle",
+        "run cancel",
         "token create",
         "automation stop",
     ] {

@@ -382,6 +382,11 @@ impl House {
         steer::start_automation(&mut tx, &Actor::token("ann")).await.expect("started");
         tx.commit().await.expect("committed");
     }
+    async fn cancel(&self, run_id: &str) -> steer::Result<()> {
+        let mut tx = self.store.write().await?;
+        steer::cancel_run(&mut tx, run_id, &Actor::token("ann"), "wrong host").await?;
+        Ok(tx.commit().await?)
+    }
     async fn settle(&self, run_id: &str, answer: Answer) -> steer::Result<()> {
         let mut tx = self.store.write().await?;
         steer::settle_step(&mut tx, run_id, answer, &Actor::token("ann")).await?;
@@ -723,6 +728,117 @@ on_both_stores! {
         house.switch_on().await;
         house.settle(&run_id, Answer::Continue).await.expect("settled");
         assert_eq!(house.carry_out(&run_id).await.state, RunState::Succeeded);
+    }
+
+    async fn a_cancelled_run_is_cut_off_in_its_step_and_a_human_is_asked(store: Store) {
+        // A step that may be repeated, too: it is not to be repeated now, so nobody finds out by itself.
+        for idempotent in [false, true] {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            let mark = dir.path().join("marks");
+            let house = House::build(store.clone(), &[&slow(&mark, idempotent)], &[]).await;
+            let id = house.incident("shop", "SlowDown", Some("slow")).await;
+            let a = house.asked(&id).await;
+            let run_id = house.approve(&a.id, &a.plan_hash).await.expect("approved");
+            let job = house.claim(JobKind::Run).await;
+            let (deps, run) = (house.act.clone(), run_id.clone());
+            let task = tokio::spawn(async move {
+                let (mut tx, outcome) =
+                    act::run(&deps, &job, &run, &CancellationToken::new()).await.expect("carried out");
+                jobs::finish(&mut tx, job).await.expect("finished");
+                tx.commit().await.expect("committed");
+                outcome
+            });
+            wait_for_lines(&mark).await;
+            house.cancel(&run_id).await.expect("cancelled");
+            let again = house.cancel(&run_id).await.unwrap_err().to_string();
+            let known = again.ends_with("is being cancelled by token:ann: wrong host already")
+                || task.is_finished() && again.ends_with("is needs_human already");
+            assert!(known, "{again}");
+            assert_eq!(task.await.expect("it ended"), act::Outcome::Waiting);
+            assert!(!runs_on(&mark), "the process is gone");
+            let run = house.run(&run_id).await;
+            assert_eq!((run.state, run.steps[0].state), (RunState::NeedsHuman, StepState::Unknown));
+            let why = "The run is cancelled by token:ann: wrong host; step mark was cut off, and may be half done";
+            assert_eq!(run.outcome, why);
+            let story = house.story(&id).await;
+            assert_eq!(story.last(), Some(&(TimelineKind::NeedsHuman, why.to_owned())));
+            assert_eq!(house.why(&id).await, ("run.cancelled".to_owned(), why.to_owned()));
+            // A human who lets it go on is not stopped by what was asked before.
+            std::fs::write(dir.path().join("quick"), "").expect("written");
+            house.settle(&run_id, Answer::Retry).await.expect("settled");
+            assert_eq!(house.carry_out(&run_id).await.state, RunState::Succeeded);
+            assert_eq!(lines(&mark), 2);
+        }
+    }
+
+    async fn a_run_cancelled_between_steps_is_over_and_does_nothing_more(store: Store) {
+        let house = House::build(store, &[RESTART], &[]).await;
+        let id = house.incident("shop", "ServiceDown", Some("restart")).await;
+        let a = house.asked(&id).await;
+        let run_id = house.approve(&a.id, &a.plan_hash).await.expect("approved");
+        house.cancel(&run_id).await.expect("cancelled");
+        let told = |run: &Run| (run.state, run.outcome.clone(), run.finished_at.is_some());
+        let run = house.carry_out(&run_id).await;
+        let why = "cancelled by token:ann: wrong host; stopped before step restart";
+        assert_eq!(told(&run), (RunState::Cancelled, why.to_owned(), true));
+        assert_eq!((house.world.restarts(), run.steps.len()), (0, 0));
+        let story = house.story(&id).await;
+        let kinds: Vec<_> = story.iter().map(|(k, _)| k.as_str()).collect();
+        assert_eq!(kinds, ["proposed", "approved", "run_started", "run_cancelled", "run_finished"]);
+        assert_eq!(story[3].1, "Restart shop: cancelled by token:ann: wrong host");
+        let mut tx = house.store.read().await.expect("a transaction");
+        let entry = audit::list(&mut tx, 1, None).await.expect("read").items.remove(0);
+        assert_eq!((entry.action.as_str(), entry.object), ("cancel", format!("run:{run_id}")));
+        drop(tx);
+        let error = house.cancel(&run_id).await.unwrap_err().to_string();
+        assert!(error.ends_with("is cancelled already"), "{error}");
+        let error = house.cancel("no-such-run").await.unwrap_err().to_string();
+        assert_eq!(error, "there is no run no-such-run");
+    }
+
+    async fn a_run_cancelled_while_it_is_verified_is_over_and_not_undone(store: Store) {
+        let house = House::build(store, &[RESTART], &[]).await;
+        house.world.curable.store(false, Ordering::SeqCst);
+        let id = house.incident("shop", "ServiceDown", Some("restart")).await;
+        let a = house.asked(&id).await;
+        let run_id = house.approve(&a.id, &a.plan_hash).await.expect("approved");
+        let job = house.claim(JobKind::Run).await;
+        let cancel = CancellationToken::new();
+        let (mut tx, outcome) = act::run(&house.act, &job, &run_id, &cancel).await.expect("carried out");
+        assert_eq!(outcome, act::Outcome::Verify);
+        jobs::finish(&mut tx, job).await.expect("finished");
+        tx.commit().await.expect("committed");
+        house.cancel(&run_id).await.expect("cancelled");
+        house.enqueue(JobKind::Verify, &run_id).await;
+        let job = house.claim(JobKind::Verify).await;
+        let (mut tx, outcome) = verify::verify(&house.verify, &job, &run_id, &cancel).await.expect("verified");
+        assert_eq!(outcome, verify::Outcome::Over);
+        jobs::finish(&mut tx, job).await.expect("finished");
+        tx.commit().await.expect("committed");
+        let run = house.run(&run_id).await;
+        assert_eq!(run.state, RunState::Cancelled, "{}", run.outcome);
+        assert!(run.outcome.ends_with("every step was done, whether it helped was not seen"), "{}", run.outcome);
+        let asked = house.world.requests.lock().expect("not poisoned").clone();
+        assert!(!asked.iter().any(|r| r.contains("/undo ")), "{asked:?}");
+    }
+
+    async fn a_step_lost_in_a_crash_is_not_repeated_for_a_cancelled_run(store: Store) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mark = dir.path().join("marks");
+        let house = House::build(store.clone(), &[&slow(&mark, true)], &[]).await;
+        let id = house.incident("shop", "SlowDown", Some("slow")).await;
+        let a = house.asked(&id).await;
+        let run_id = house.approve(&a.id, &a.plan_hash).await.expect("approved");
+        let job = house.claim(JobKind::Run).await;
+        crash(&house, job, &run_id, &mark).await;
+        house.cancel(&run_id).await.expect("cancelled");
+        let run = house.carry_out(&run_id).await;
+        assert_eq!((run.state, lines(&mark)), (RunState::NeedsHuman, 1));
+        assert!(run.outcome.ends_with("nobody knows whether step mark was done"), "{}", run.outcome);
+        house.cancel(&run_id).await.expect("a run that waits may be cancelled too");
+        let run = house.run(&run_id).await;
+        assert_eq!((run.state, run.outcome.as_str()), (RunState::Cancelled, "cancelled by token:ann: wrong host"));
+        assert_eq!(house.story(&id).await.last().map(|(k, _)| *k), Some(TimelineKind::RunFinished));
     }
 
     async fn a_stored_plan_that_was_changed_is_not_run(store: Store) {

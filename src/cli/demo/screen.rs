@@ -174,6 +174,8 @@ fn colour(kind: TimelineKind) -> Colour {
             Colour::Yellow
         }
         AlertResolved | AnomalyEnded | Verified | Resolved | Approved | Acknowledged => Colour::Green,
-        Evidence | Notified | RunStarted | StepStarted | StepFinished | RunFinished => Colour::Plain,
+        Evidence | Notified | RunStarted | RunCancelled | StepStarted | StepFinished | RunFinished => {
+            Colour::Plain
+        }
     }
 }

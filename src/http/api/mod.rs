@@ -28,6 +28,7 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(runs::list)
         .service(runs::show)
         .service(runs::settle)
+        .service(runs::cancel)
         .service(silences::list)
         .service(silences::create)
         .service(silences::expire)

@@ -81,6 +81,34 @@ pub async fn settle(
     Ok(web::Json(run))
 }
 
+/// Why, for the others.
+#[derive(Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Cancel {
+    /// A sentence; it is shown on the timeline.
+    reason: Option<String>,
+}
+
+/// Stops a run before its next step, and cuts off a step under way within a second. It is `cancelled` then, or `needs_human` if
+/// nobody knows whether that step was done; 409 if it is over already. Nothing is undone.
+#[utoipa::path(tag = "runs", params(("id" = String, Path)), request_body = Option<Cancel>, security(("token" = ["operator"])),
+    responses((status = 200, body = Run), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
+#[post("/api/v1/runs/{id}/cancel")]
+pub async fn cancel(
+    state: web::Data<State>,
+    caller: As<Operator>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<web::Json<Run>> {
+    let Cancel { reason } = body::optional(&state, &request, payload).await?;
+    let mut tx = state.deps.store.write().await?;
+    steer::cancel_run(&mut tx, &id, &caller.0, &reason.unwrap_or_default()).await?;
+    let run = find(&mut tx, &id).await?;
+    tx.commit().await?;
+    Ok(web::Json(run))
+}
+
 async fn find(tx: &mut Tx, id: &str) -> Result<Run> {
     runs::get(tx, id).await?.ok_or_else(|| Problem::not_found(format!("there is no run {id:?}")))
 }

@@ -145,6 +145,35 @@ async fn check_shows_a_channel_that_cannot_tell_people() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_cancelled_in_a_step_that_has_changed_nothing() {
+    let dir = crate::peers::scratch("cli");
+    let playbooks = dir.join("books");
+    std::fs::create_dir(&playbooks).expect("made");
+    let text = "id: pause\ntitle: Wait\ndescription: D\nmatch: [{labels: {alertname: None}}]\ntarget: x\n\
+                read_only: true\nsteps: [{id: nap, run: {wait: 30m}}]\n";
+    std::fs::write(playbooks.join("pause.yaml"), text).expect("written");
+    let yaml = format!("playbooks: {{dir: {}}}\n", playbooks.display());
+    let service = Service::start_in(&dir, &yaml).await;
+    let shown = service.post("/api/v1/playbooks/pause/dry-run", &json!({})).await;
+    let run = service.post("/api/v1/playbooks/pause/run", &json!({"plan_hash": shown["plan_hash"]})).await;
+    let id = run["id"].as_str().expect("an id").to_owned();
+    let path = format!("/api/v1/runs/{id}");
+    let begun = |v: &serde_json::Value| (v["steps"][0]["state"] == "intended").then_some(());
+    service.until(Duration::from_secs(20), &path, "the step begins", begun).await;
+    let short = &id[id.len() - 6..];
+    let said = told(&service, &["run", "cancel", short, "-r", "wrong host"]);
+    assert_eq!(said, format!("Run {short} stops; `aiops run show {short}` says where.\n"));
+    let over = |v: &serde_json::Value| (v["state"] == "cancelled").then(|| v["outcome"].clone());
+    let outcome = service.until(Duration::from_secs(20), &path, "the run is over", over).await;
+    assert_eq!(
+        outcome,
+        "cancelled by token:admin: wrong host; stopped in step nap, which had changed nothing"
+    );
+    let (code, _, err) = ask(&service, &["run", "cancel", short]);
+    assert_eq!((code, err), (1, format!("aiops: run {short} is cancelled already\n")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_silence_is_made_listed_and_ended() {
     let service = Service::start_in(&crate::peers::scratch("cli"), "").await;
     assert_eq!(told(&service, &["silence", "list"]), "No silences.\n");
