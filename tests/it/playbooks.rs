@@ -750,10 +750,6 @@ on_both_stores! {
             });
             wait_for_lines(&mark).await;
             house.cancel(&run_id).await.expect("cancelled");
-            let again = house.cancel(&run_id).await.unwrap_err().to_string();
-            let known = again.ends_with("is being cancelled by token:ann: wrong host already")
-                || task.is_finished() && again.ends_with("is needs_human already");
-            assert!(known, "{again}");
             assert_eq!(task.await.expect("it ended"), act::Outcome::Waiting);
             assert!(!runs_on(&mark), "the process is gone");
             let run = house.run(&run_id).await;
