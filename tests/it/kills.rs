@@ -190,10 +190,10 @@ fn payload(seed: u64, n: u64) -> Value {
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): the same seed, the same storm.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,6 +1,8 @@
 //! The main job, end to end, on real input: a real service breaks, a real Prometheus sees it, and everything up to the
 //! verified fix and the last edit of the last message follows.
 
+mod gate;
+mod kills;
 mod world;
 
 use std::time::Duration;

@@ -2,11 +2,11 @@
 //! faithful fakes where the real thing is on the internet.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -14,6 +14,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{sync::Mutex, task::JoinHandle};
 
+use super::gate::Gate;
 use crate::{
     fakes::{self, Answer, pagerduty::PagerDuty, slack::Slack, telegram::Telegram},
     llm::fake::{Fake, Reply},
@@ -34,7 +35,7 @@ pub struct World {
     pub smtp: Smtp,
     pub openai: Fake,
     pub shop: Shop,
-    _ollama: Ollama,
+    _ollama: Option<Ollama>,
     _prometheus: Prometheus,
     _alertmanager: Alertmanager,
 }
@@ -42,13 +43,35 @@ pub struct World {
 impl World {
     /// Starts it all; `store` is the service's `store` section.
     pub async fn start(store: &str) -> Self {
-        let dir = peers::scratch("drill");
+        let model = Ollama::start(MODEL).await;
+        let overloaded = Reply::Json(500, json!({"error": {"message": "overloaded"}}));
+        let stage =
+            Stage { store, playbooks: our("playbooks"), cloud: overloaded, model: Some(model), gate: None };
+        stage.set(&peers::scratch("drill")).await
+    }
+}
+
+/// What may differ from one drill to another.
+pub struct Stage<'a> {
+    /// The service's `store` section.
+    pub store: &'a str,
+    pub playbooks: PathBuf,
+    /// What the cloud model answers.
+    pub cloud: Reply,
+    /// The local model.
+    pub model: Option<Ollama>,
+    /// Through which Alertmanager's deliveries go, if anything is between.
+    pub gate: Option<&'a Gate>,
+}
+
+impl Stage<'_> {
+    pub async fn set(self, dir: &Path) -> World {
+        let Self { store, playbooks, cloud, model: ollama, gate } = self;
         let (telegram, slack, pagerduty) = (Telegram::start(&[CHAT]), Slack::start(), PagerDuty::start());
-        let (smtp, ollama) = tokio::join!(Smtp::start(), Ollama::start(MODEL));
-        let openai = Fake::start(Reply::Json(500, json!({"error": {"message": "overloaded"}}))).await;
+        let (smtp, openai) = tokio::join!(Smtp::start(), Fake::start(cloud));
         let prometheus_port = peers::free_port();
-        let shop = Shop::new(&dir);
-        let alertmanager = alertmanager_ready_for(&dir);
+        let shop = Shop::new(dir);
+        let alertmanager = alertmanager_ready_for(dir);
         let settings = format!(
             "{store}\
              prometheus: {{url: 'http://127.0.0.1:{prometheus_port}'}}\n\
@@ -57,8 +80,8 @@ impl World {
              correlate: {{flap_count: 5}}\n\
              playbooks:\n  dir: {playbooks}\n  http_hosts: ['{host}']\n  values: {{supervisor_url: '{supervisor}'}}\n  \
              http_auth: {{'{host}': {{bearer: {SUPERVISOR_TOKEN}}}}}\n\
-             llm:\n  openai: {{url: '{openai}/v1', key: sk-drill-0123456789abcdef, model: gpt-drill, limits: {{timeout: 5s}}}}\n  \
-             ollama: {{url: '{ollama}', model: '{MODEL}', limits: {{timeout: 20s}}}}\n\
+             llm:\n  openai: {{url: '{openai}/v1', key: sk-drill-0123456789abcdef, model: gpt-drill, limits: {{timeout: 5s}}}}\n\
+             {local_model}\
              notify:\n  telegram: {{token: '{telegram_token}', api: '{telegram}', chat_id: {CHAT}, \
              allowed_users: [{ANN}], poll: 1s}}\n  \
              slack: {{token: '{slack_token}', api: '{slack}', channel: {slack_channel}}}\n  \
@@ -66,11 +89,14 @@ impl World {
              email: {{host: 127.0.0.1, port: {smtp_port}, tls: none, from: 'aiops <aiops@example.org>', \
              to: [oncall@example.org]}}\n",
             am = alertmanager.url(),
-            playbooks = Path::new(env!("CARGO_MANIFEST_DIR")).join("playbooks").display(),
+            playbooks = playbooks.display(),
             host = shop.supervisor_url().trim_start_matches("http://"),
             supervisor = shop.supervisor_url(),
             openai = openai.url,
-            ollama = ollama.url,
+            local_model = ollama.as_ref().map_or_else(String::new, |o| format!(
+                "  ollama: {{url: '{}', model: '{MODEL}', limits: {{timeout: 20s}}}}\n",
+                o.url
+            )),
             telegram = telegram.url(),
             slack = slack.api(),
             pagerduty = pagerduty.url(),
@@ -80,11 +106,14 @@ impl World {
             slack_channel = fakes::slack::CHANNEL,
             routing_key = fakes::pagerduty::ROUTING_KEY,
         );
-        let service = Service::start_in(&dir, &settings).await;
+        let service = Service::start_in(dir, &settings).await;
+        if let Some(gate) = gate {
+            gate.open(&service.url);
+        }
         shop.open(&service).await;
-        let alertmanager = alertmanager.start(&service).await;
-        let prometheus = prometheus(&dir, prometheus_port, &service, &shop, &alertmanager).await;
-        Self {
+        let alertmanager = alertmanager.start(&service, gate.map_or(service.url.as_str(), Gate::url)).await;
+        let prometheus = prometheus(dir, prometheus_port, &service, &shop, &alertmanager).await;
+        World {
             service,
             telegram,
             slack,
@@ -106,17 +135,26 @@ pub struct Shop {
     pub port: u16,
     victim: Arc<Mutex<Option<Child>>>,
     supervisor: fakes::Server,
-    restarts: Arc<AtomicUsize>,
-    log: std::path::PathBuf,
+    seen: Arc<Seen>,
+    log: PathBuf,
     customers: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the supervisor was asked.
+#[derive(Default)]
+struct Seen {
+    restarts: AtomicUsize,
+    checks: AtomicUsize,
+    /// While set, a restart is done but not answered.
+    held: AtomicBool,
 }
 
 impl Shop {
     fn new(dir: &Path) -> Self {
         let port = peers::free_port();
         let victim: Arc<Mutex<Option<Child>>> = Arc::default();
-        let restarts: Arc<AtomicUsize> = Arc::default();
-        let (kept, count, http) = (victim.clone(), restarts.clone(), peers::http());
+        let seen: Arc<Seen> = Arc::default();
+        let (kept, count, http) = (victim.clone(), seen.clone(), peers::http());
         let supervisor = fakes::serve(move |request| {
             let (kept, count, http) = (kept.clone(), count.clone(), http.clone());
             async move {
@@ -125,11 +163,19 @@ impl Shop {
                         if request.authorization != format!("Bearer {SUPERVISOR_TOKEN}") {
                             return Answer::text(401, "who are you?");
                         }
-                        count.fetch_add(1, Ordering::SeqCst);
-                        kept.lock().await.as_mut().expect("the shop was opened").restart().await;
+                        count.restarts.fetch_add(1, Ordering::SeqCst);
+                        // What was begun is done, even if who asked for it is gone.
+                        let restart = tokio::spawn(async move {
+                            kept.lock().await.as_mut().expect("the shop was opened").restart().await;
+                        });
+                        restart.await.expect("it starts again");
+                        while count.held.load(Ordering::SeqCst) {
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
                         Answer::json(200, json!({"restarted": true}))
                     }
                     ("GET", "/services/checkout/health") => {
+                        count.checks.fetch_add(1, Ordering::SeqCst);
                         let asked = http
                             .get(format!("http://127.0.0.1:{port}/healthz"))
                             .timeout(Duration::from_secs(2));
@@ -140,14 +186,7 @@ impl Shop {
                 }
             }
         });
-        Self {
-            port,
-            victim,
-            supervisor,
-            restarts,
-            log: dir.join("victim.log"),
-            customers: Default::default(),
-        }
+        Self { port, victim, supervisor, seen, log: dir.join("victim.log"), customers: Default::default() }
     }
 
     fn supervisor_url(&self) -> &str {
@@ -188,7 +227,17 @@ impl Shop {
     }
 
     pub fn restarts(&self) -> usize {
-        self.restarts.load(Ordering::SeqCst)
+        self.seen.restarts.load(Ordering::SeqCst)
+    }
+
+    /// How often the supervisor was asked whether the shop is well.
+    pub fn checks(&self) -> usize {
+        self.seen.checks.load(Ordering::SeqCst)
+    }
+
+    /// Whether the supervisor keeps the answer to a restart to itself.
+    pub fn hold_answer(&self, held: bool) {
+        self.seen.held.store(held, Ordering::SeqCst);
     }
 }
 
@@ -208,7 +257,7 @@ async fn order(http: &reqwest::Client, port: u16, body: &Value) {
 
 /// Alertmanager as `deploy/` has it, but for the address.
 struct AlertmanagerPlan {
-    dir: std::path::PathBuf,
+    dir: PathBuf,
     port: u16,
 }
 
@@ -220,12 +269,12 @@ impl AlertmanagerPlan {
     fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
-    async fn start(self, service: &Service) -> Alertmanager {
+    async fn start(self, service: &Service, receiver: &str) -> Alertmanager {
         let token = service.post("/api/v1/tokens", &json!({"name": "alertmanager", "role": "intake"})).await;
         std::fs::write(self.dir.join("aiops.token"), token["token"].as_str().expect("a secret"))
             .expect("writable");
         let example = deployed("alertmanager/alertmanager.yml");
-        let config = example.replace("http://127.0.0.1:8080", &service.url);
+        let config = example.replace("http://127.0.0.1:8080", receiver);
         assert_ne!(config, example, "the example names aiops' usual address");
         Alertmanager::start_at(self.port, &config, &self.dir).await
     }
@@ -254,6 +303,11 @@ async fn prometheus(
 }
 
 fn deployed(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
+    let path = our("deploy").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// What the repository has under this name.
+pub fn our(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }

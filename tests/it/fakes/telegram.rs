@@ -375,6 +375,15 @@ fn keyboard(p: &Value) -> Result<Value, (u16, String)> {
     Ok(keyboard)
 }
 
+/// A poll under way. It ends also when the poller vanishes.
+struct Polling<'a>(&'a Mutex<State>);
+
+impl Drop for Polling<'_> {
+    fn drop(&mut self) {
+        self.0.lock().expect("nothing panics under it").polling = false;
+    }
+}
+
 /// One poller at a time; an offset forgets what is before it; waits for news.
 async fn updates(state: &Mutex<State>, p: &Value) -> Outcome {
     let until = Instant::now() + Duration::from_secs(p["timeout"].as_u64().unwrap_or(0));
@@ -387,11 +396,11 @@ async fn updates(state: &Mutex<State>, p: &Value) -> Outcome {
             state.updates.retain(|u| u["update_id"].as_i64() >= Some(offset));
         }
     }
+    let _polling = Polling(state);
     loop {
         {
-            let mut state = state.lock().expect("nothing panics under it");
+            let state = state.lock().expect("nothing panics under it");
             if !state.updates.is_empty() || Instant::now() >= until {
-                state.polling = false;
                 return Ok(Value::Array(state.updates.iter().take(100).cloned().collect()));
             }
         }
