@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use crate::{
     clock, ids, metrics,
     model::{
-        Actor, Alert, Anomaly, Approval, ApprovalState, Incident, JobKind, NewJob, Plan, Run, Stage,
-        TimelineEntry, TimelineKind,
+        Actor, Alert, Anomaly, Approval, ApprovalState, Incident, JobKind, NewJob, Phrase, Plan, Run, Said,
+        Stage, TimelineEntry, TimelineKind,
     },
     playbook::{Catalog, Facts, Refusal, Registry},
     steer,
@@ -75,7 +75,7 @@ pub async fn expire(deps: &Deps, approval_id: &str) -> anyhow::Result<(Tx, Optio
         .await?
     {
         metrics::APPROVALS.with_label_values(&[ApprovalState::Expired.as_str()]).inc();
-        let text = format!("Nobody answered in time; nothing was done: {}", a.plan.title);
+        let text = Said::from(Phrase::NobodyAnswered { title: a.plan.title.clone() });
         timeline::add(&mut tx, &a.incident_id, TimelineKind::Expired, &text, None).await?;
         let clause = "settings playbooks.approval_expires";
         decisions::add(&mut tx, Stage::Decide, About::incident(&a.incident_id), "expired", clause, &text)
@@ -130,7 +130,7 @@ async fn carry_out(tx: &mut Tx, catalog: &Catalog, case: &Case, chosen: Chosen) 
     if let Some(broken) = guards.into_iter().find(|g| !g.holds) {
         let file = catalog.playbooks.get(&chosen.plan.playbook).map_or("", |l| l.file.as_str());
         let clause = format!("{file} {}", broken.clause).trim_start().to_owned();
-        let why = format!("{}: {}", chosen.plan.title, broken.text);
+        let why = Phrase::WithReason { title: chosen.plan.title, why: broken.text }.into();
         record_no(tx, case, &Refusal { clause, why }, true).await?;
         return Ok(Outcome::Nothing { again_at: broken.until });
     }
@@ -155,7 +155,7 @@ async fn start(tx: &mut Tx, case: &Case, chosen: Chosen) -> anyhow::Result<Outco
 
 async fn ask(tx: &mut Tx, catalog: &Catalog, case: &Case, chosen: Chosen) -> anyhow::Result<Outcome> {
     let id = &case.incident.id;
-    steer::supersede_questions(tx, id, "a newer plan took its place").await?;
+    steer::supersede_questions(tx, id, &Phrase::NewerPlan {}.into()).await?;
     let now = clock::now();
     let approval = Approval {
         id: ids::new(),
@@ -192,7 +192,7 @@ async fn record_no(tx: &mut Tx, case: &Case, refusal: &Refusal, shown: bool) -> 
     let outcome = if shown { "refused" } else { "nothing" };
     decisions::add(tx, Stage::Decide, About::incident(id), outcome, &refusal.clause, &refusal.why).await?;
     let kind = TimelineKind::Refused;
-    if shown && !case.timeline.iter().any(|t| t.kind == kind && t.text == refusal.why) {
+    if shown && !case.timeline.iter().any(|t| t.kind == kind && t.text == *refusal.why) {
         timeline::add(tx, id, kind, &refusal.why, None).await?;
         incidents::touch(tx, id).await?;
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use crate::{config, model::Labels, redact};
 
 /// Larger answers are refused.
-const MAX_BODY: usize = 8 << 20;
+pub const MAX_BODY: usize = 8 << 20;
 /// What is kept of an error's text.
 const MAX_TEXT: usize = 150;
 

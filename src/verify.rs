@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock, metrics,
-    model::{Job, Run, RunState, Stage, TimelineKind, Verify},
+    model::{Job, Phrase, Run, RunState, Said, Span, Stage, TimelineKind, Times, Verify},
     steer::{Stop, StopReason},
     steps::{self, Ended, Tools},
     store::{
@@ -56,23 +56,23 @@ pub async fn verify(
     drop(tx);
     let Some(run) = run else { return Ok((deps.store.write().await?, Outcome::Over)) };
     let Some(verify) = &run.plan.verify else {
-        return succeed(deps, job, &run, "nothing to verify").await;
+        return succeed(deps, job, &run, Phrase::NoProbes {}.into()).await;
     };
     let stop = Stop::watch(&deps.store, run_id, cancel);
     match watch(deps, &run, verify, &stop, cancel).await {
-        Seen::Held(text) => succeed(deps, job, &run, &text).await,
-        Seen::NotHeld(text) => fail(deps, job, &run, &text).await,
+        Seen::Held(text) => succeed(deps, job, &run, text).await,
+        Seen::NotHeld(text) => fail(deps, job, &run, text).await,
         Seen::Cut => match stop.reason() {
-            Some(StopReason::Switch(why)) => wait(deps, job, &run, &why).await,
-            Some(StopReason::Cancelled(why)) => end(deps, job, &run, &why).await,
+            Some(StopReason::Switch(why)) => wait(deps, job, &run, why).await,
+            Some(StopReason::Cancelled(why)) => end(deps, job, &run, why).await,
             _ => anyhow::bail!("shutting down while verifying"),
         },
     }
 }
 
 enum Seen {
-    Held(String),
-    NotHeld(String),
+    Held(Said),
+    NotHeld(Said),
     /// The kill switch, cancelling, or a shutdown.
     Cut,
 }
@@ -80,31 +80,31 @@ enum Seen {
 async fn watch(deps: &Deps, run: &Run, verify: &Verify, stop: &Stop, cancel: &CancellationToken) -> Seen {
     let began = Instant::now();
     let mut held_since = None;
-    let mut asked = 0;
+    let mut asked = Times(0);
     loop {
         let at = Instant::now();
         let answers = ask_all(deps, run, verify, stop).await;
-        asked += 1;
+        asked.0 += 1;
         if stop.reason().is_some() {
             return Seen::Cut;
         }
         if answers.iter().all(|a| a.holds) {
             let since = *held_since.get_or_insert(at);
             if at - since >= verify.hold {
-                let hold = humantime::format_duration(verify.hold);
-                return Seen::Held(format!("{}; held for {hold}, asked {asked} times", told(&answers, true)));
+                let (answers, hold) = (told(&answers, true), Span(verify.hold));
+                return Seen::Held(Phrase::Held { answers, hold, asked }.into());
             }
         } else {
             held_since = None;
         }
         if began.elapsed() + verify.every > verify.within {
-            let within = humantime::format_duration(verify.within);
+            let within = Span(verify.within);
             let text = if held_since.is_some() {
-                format!("did not hold for {} within {within}", humantime::format_duration(verify.hold))
+                Phrase::DidNotHold { hold: Span(verify.hold), within }
             } else {
-                format!("{}; not within {within}, asked {asked} times", told(&answers, false))
+                Phrase::NotWithin { answers: told(&answers, false), within, asked }
             };
-            return Seen::NotHeld(text);
+            return Seen::NotHeld(text.into());
         }
         tokio::select! {
             () = tokio::time::sleep_until(at + verify.every) => {}
@@ -154,22 +154,28 @@ async fn begin(deps: &Deps, job: &Job) -> anyhow::Result<Tx> {
     Ok(tx)
 }
 
-async fn succeed(deps: &Deps, job: &Job, run: &Run, text: &str) -> anyhow::Result<(Tx, Outcome)> {
+async fn succeed(deps: &Deps, job: &Job, run: &Run, what: Said) -> anyhow::Result<(Tx, Outcome)> {
     let mut tx = begin(deps, job).await?;
-    let why = format!("The fix is verified: {text}");
+    let why = Said::from(Phrase::Verified { what });
     enter(&mut tx, run, RunState::Succeeded, &why).await?;
     record(&mut tx, run, "verified", "verify", &why).await?;
     story(&mut tx, run, TimelineKind::Verified, &why).await?;
-    story(&mut tx, run, TimelineKind::RunFinished, &format!("{}: succeeded", run.plan.title)).await?;
+    story(
+        &mut tx,
+        run,
+        TimelineKind::RunFinished,
+        &Phrase::RunSucceeded { title: run.plan.title.clone() }.into(),
+    )
+    .await?;
     touch(&mut tx, run).await?;
     steps::clean(&deps.tools, &run.id);
     Ok((tx, Outcome::Helped))
 }
 
 /// Leaves the run in `RollingBack`, also if there is nothing to undo: `act` ends it.
-async fn fail(deps: &Deps, job: &Job, run: &Run, text: &str) -> anyhow::Result<(Tx, Outcome)> {
+async fn fail(deps: &Deps, job: &Job, run: &Run, what: Said) -> anyhow::Result<(Tx, Outcome)> {
     let mut tx = begin(deps, job).await?;
-    let why = format!("It did not help: {text}");
+    let why = Said::from(Phrase::DidNotHelp { what });
     enter(&mut tx, run, RunState::RollingBack, &why).await?;
     record(&mut tx, run, "not verified", "verify.within", &why).await?;
     story(&mut tx, run, TimelineKind::VerifyFailed, &why).await?;
@@ -177,9 +183,9 @@ async fn fail(deps: &Deps, job: &Job, run: &Run, text: &str) -> anyhow::Result<(
     Ok((tx, Outcome::Failed))
 }
 
-async fn wait(deps: &Deps, job: &Job, run: &Run, why: &str) -> anyhow::Result<(Tx, Outcome)> {
+async fn wait(deps: &Deps, job: &Job, run: &Run, stopped: Said) -> anyhow::Result<(Tx, Outcome)> {
     let mut tx = begin(deps, job).await?;
-    let why = format!("Automation is {why}; whether it helped was not seen");
+    let why = Said::from(Phrase::NotSeen { stopped });
     enter(&mut tx, run, RunState::NeedsHuman, &why).await?;
     record(&mut tx, run, "asked", "automation.stopped", &why).await?;
     story(&mut tx, run, TimelineKind::NeedsHuman, &why).await?;
@@ -188,22 +194,23 @@ async fn wait(deps: &Deps, job: &Job, run: &Run, why: &str) -> anyhow::Result<(T
 }
 
 /// Every step is done and known: a cancelled run ends here, and nothing is undone.
-async fn end(deps: &Deps, job: &Job, run: &Run, why: &str) -> anyhow::Result<(Tx, Outcome)> {
+async fn end(deps: &Deps, job: &Job, run: &Run, cancelled: Said) -> anyhow::Result<(Tx, Outcome)> {
     let mut tx = begin(deps, job).await?;
-    let why = format!("{why}; every step was done, whether it helped was not seen");
+    let why = Said::from(Phrase::CancelledUnseen { cancelled });
     enter(&mut tx, run, RunState::Cancelled, &why).await?;
     record(&mut tx, run, RunState::Cancelled.as_str(), "run.cancelled", &why).await?;
-    let text = format!("{}: cancelled: {why}", run.plan.title);
+    let state = RunState::Cancelled;
+    let text = Phrase::RunEnded { title: run.plan.title.clone(), state, why }.into();
     story(&mut tx, run, TimelineKind::RunFinished, &text).await?;
     touch(&mut tx, run).await?;
     steps::clean(&deps.tools, &run.id);
     Ok((tx, Outcome::Over))
 }
 
-async fn enter(tx: &mut Tx, run: &Run, state: RunState, why: &str) -> anyhow::Result<()> {
+async fn enter(tx: &mut Tx, run: &Run, state: RunState, why: &Said) -> anyhow::Result<()> {
     runs::set_state(tx, &run.id, state, why).await?;
     metrics::RUNS.with_label_values(&[state.as_str()]).inc();
-    tracing::info!(run.id = %run.id, incident.id = run.incident_id.as_deref(), state = %state, why, "run enters a state");
+    tracing::info!(run.id = %run.id, incident.id = run.incident_id.as_deref(), state = %state, %why, "run enters a state");
     Ok(())
 }
 
@@ -212,7 +219,7 @@ async fn record(tx: &mut Tx, run: &Run, outcome: &str, clause: &str, why: &str) 
     Ok(decisions::add(tx, Stage::Verify, about, outcome, clause, why).await?)
 }
 
-async fn story(tx: &mut Tx, run: &Run, kind: TimelineKind, text: &str) -> anyhow::Result<()> {
+async fn story(tx: &mut Tx, run: &Run, kind: TimelineKind, text: &Said) -> anyhow::Result<()> {
     if let Some(id) = &run.incident_id {
         timeline::add(tx, id, kind, text, None).await?;
     }

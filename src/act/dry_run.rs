@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::Deps;
 use crate::{
     clock, ids,
-    model::{Plan, PlanStep, Probe},
+    model::{Phrase, Plan, PlanStep, Probe},
     playbook::{Facts, Refusal},
     steer::{self, GuardResult},
     steps,
@@ -57,7 +57,7 @@ pub async fn dry_run(
                 None => incidents::by_short_id(&mut tx, id).await?,
             };
             let Some(incident) = found else {
-                let why = format!("there is no incident {id}");
+                let why = Phrase::NoIncident { id: id.to_owned() }.into();
                 return Ok(Err(Refusal { clause: "incident".into(), why }));
             };
             let alerts = alerts::of(&mut tx, &incident.id).await?;

@@ -2,10 +2,12 @@
 
 use anyhow::Result;
 
-use super::{Deps, Outcome, phase_word};
+use super::{Deps, Outcome};
 use crate::{
     metrics,
-    model::{Action, Job, Phase, PlanStep, Run, RunState, Stage, StepRecord, StepState, TimelineKind},
+    model::{
+        Action, Job, Phase, Phrase, PlanStep, Run, RunState, Said, Stage, StepRecord, StepState, TimelineKind,
+    },
     steer, steps,
     store::{
         Tx,
@@ -19,9 +21,9 @@ use crate::{
 pub(super) enum Intent {
     Written,
     /// The kill switch is on; nothing was written.
-    Stopped(String),
+    Stopped(Said),
     /// The run is cancelled; nothing was written.
-    Cancelled(String),
+    Cancelled(Said),
     /// The run is not in the state any more that this step belongs to.
     Changed,
 }
@@ -45,11 +47,25 @@ pub(super) async fn intend(deps: &Deps, job: &Job, run: &Run, record: &StepRecor
         return Ok(Intent::Changed);
     }
     runs::journal(&mut tx, &run.id, record).await?;
-    let tries = if record.attempt > 1 { format!(" (try {})", record.attempt) } else { String::new() };
-    let text = format!("{}{}{tries}: {}", phase_word(record.phase), record.step_id, describe(run, record));
+    let (step, does) = (record.step_id.clone(), describe(run, record));
+    let text = in_phase(
+        match record.attempt {
+            ..=1 => Phrase::StepStarted { step, does },
+            attempt => Phrase::StepTriedAgain { step, attempt, does },
+        },
+        record.phase,
+    );
     story(&mut tx, run, TimelineKind::StepStarted, &text).await?;
     tx.commit().await?;
     Ok(Intent::Written)
+}
+
+/// What a step of this phase is called in the story.
+fn in_phase(what: Phrase, phase: Phase) -> Said {
+    match phase {
+        Phase::Main => what.into(),
+        Phase::Rollback => Phrase::InRollback { what: what.into() }.into(),
+    }
 }
 
 fn describe(run: &Run, record: &StepRecord) -> String {
@@ -75,13 +91,13 @@ pub(super) async fn result(deps: &Deps, job: &Job, run: &Run, record: &StepRecor
 async fn write_result(tx: &mut Tx, run: &Run, record: &StepRecord) -> Result<()> {
     runs::journal(tx, &run.id, record).await?;
     let said = record.output.lines().next_back().unwrap_or_default();
-    let separator = if said.is_empty() { "" } else { ": " };
-    let text = format!(
-        "{}{} {}{separator}{}",
-        phase_word(record.phase),
-        record.step_id,
-        record.state,
-        crate::redact::cut(said, 300)
+    let (step, state) = (record.step_id.clone(), record.state);
+    let text = in_phase(
+        match crate::redact::cut(said, 300) {
+            "" => Phrase::StepEnded { step, state },
+            said => Phrase::StepSaid { step, state, said: said.to_owned() },
+        },
+        record.phase,
     );
     story(tx, run, TimelineKind::StepFinished, &text).await?;
     if record.state == StepState::Succeeded && tells_people(run, record) {
@@ -101,7 +117,7 @@ pub(super) async fn ask(
     run: &Run,
     record: Option<StepRecord>,
     clause: &str,
-    why: &str,
+    why: &Said,
 ) -> Result<Tx> {
     let mut tx = begin(deps, job).await?;
     if let Some(record) = record {
@@ -115,7 +131,7 @@ pub(super) async fn ask(
 }
 
 /// Goes over to the rollback steps.
-pub(super) async fn roll_back(deps: &Deps, job: &Job, run: &Run, why: &str) -> Result<()> {
+pub(super) async fn roll_back(deps: &Deps, job: &Job, run: &Run, why: &Said) -> Result<()> {
     let mut tx = begin(deps, job).await?;
     enter(&mut tx, run, RunState::RollingBack, why).await?;
     let (clause, text) = match run.plan.rollback.len() {
@@ -131,7 +147,7 @@ pub(super) async fn roll_back(deps: &Deps, job: &Job, run: &Run, why: &str) -> R
 pub(super) async fn verify(deps: &Deps, job: &Job, run: &Run) -> Result<(Tx, Outcome)> {
     let mut tx = begin(deps, job).await?;
     if run.state != RunState::Verifying {
-        enter(&mut tx, run, RunState::Verifying, "every step succeeded").await?;
+        enter(&mut tx, run, RunState::Verifying, &Phrase::EveryStepSucceeded {}.into()).await?;
         touch(&mut tx, run).await?;
     }
     Ok((tx, Outcome::Verify))
@@ -143,29 +159,39 @@ pub(super) async fn finish(
     job: &Job,
     run: &Run,
     state: RunState,
-    why: &str,
+    why: &Said,
 ) -> Result<(Tx, Outcome)> {
     let mut tx = begin(deps, job).await?;
     enter(&mut tx, run, state, why).await?;
     decide(&mut tx, run, state.as_str(), "run", why).await?;
     if state == RunState::RolledBack {
-        story(&mut tx, run, TimelineKind::RolledBack, &format!("Undone: {}", run.plan.title)).await?;
+        story(
+            &mut tx,
+            run,
+            TimelineKind::RolledBack,
+            &Phrase::Undone { title: run.plan.title.clone() }.into(),
+        )
+        .await?;
     }
-    story(&mut tx, run, TimelineKind::RunFinished, &format!("{}: {state}: {why}", run.plan.title)).await?;
+    let ended = Phrase::RunEnded { title: run.plan.title.clone(), state, why: why.clone() };
+    story(&mut tx, run, TimelineKind::RunFinished, &ended.into()).await?;
     // Whoever cancelled it knows, and has the incident in hand.
     if !matches!(state, RunState::Succeeded | RunState::Cancelled) {
-        let then = if run.plan.on_failure.is_empty() { "Somebody has to look" } else { &run.plan.on_failure };
-        story(&mut tx, run, TimelineKind::NeedsHuman, then).await?;
+        let then: Said = match run.plan.on_failure.as_str() {
+            "" => Phrase::SomebodyHasToLook {}.into(),
+            said => said.into(),
+        };
+        story(&mut tx, run, TimelineKind::NeedsHuman, &then).await?;
     }
     touch(&mut tx, run).await?;
     steps::clean(&deps.tools, &run.id);
     Ok((tx, Outcome::Over(state)))
 }
 
-async fn enter(tx: &mut Tx, run: &Run, state: RunState, why: &str) -> Result<()> {
+async fn enter(tx: &mut Tx, run: &Run, state: RunState, why: &Said) -> Result<()> {
     runs::set_state(tx, &run.id, state, why).await?;
     metrics::RUNS.with_label_values(&[state.as_str()]).inc();
-    tracing::info!(run.id = %run.id, incident.id = run.incident_id.as_deref(), state = %state, why, "run enters a state");
+    tracing::info!(run.id = %run.id, incident.id = run.incident_id.as_deref(), state = %state, %why, "run enters a state");
     Ok(())
 }
 
@@ -174,7 +200,7 @@ async fn decide(tx: &mut Tx, run: &Run, outcome: &str, clause: &str, why: &str) 
     Ok(decisions::add(tx, Stage::Act, about, outcome, clause, why).await?)
 }
 
-async fn story(tx: &mut Tx, run: &Run, kind: TimelineKind, text: &str) -> Result<()> {
+async fn story(tx: &mut Tx, run: &Run, kind: TimelineKind, text: &Said) -> Result<()> {
     if let Some(id) = &run.incident_id {
         timeline::add(tx, id, kind, text, None).await?;
     }

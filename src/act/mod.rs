@@ -16,7 +16,7 @@ pub use dry_run::{DryRun, DryStep, dry_run};
 
 use crate::{
     clock,
-    model::{Job, Phase, Run, RunState, StepRecord, StepState},
+    model::{Job, Phrase, Run, RunState, Said, StepRecord, StepState},
     retry::Backoff,
     steer::{Stop, StopReason},
     steps::{self, Ended, Tools},
@@ -67,8 +67,8 @@ pub async fn run(
             return Ok((deps.store.write().await?, Outcome::Over(RunState::Cancelled)));
         };
         if run.plan.hash() != run.plan_hash {
-            let why = "the stored plan is not the one that was allowed; nothing more was run";
-            return journal::finish(deps, job, &run, RunState::Failed, why).await;
+            let why = Phrase::NotTheAllowedPlan {}.into();
+            return journal::finish(deps, job, &run, RunState::Failed, &why).await;
         }
         match next::next(&run) {
             Next::Waiting => return Ok((deps.store.write().await?, Outcome::Waiting)),
@@ -105,13 +105,10 @@ pub async fn run(
     }
 }
 
-fn lost(run: &Run, place: Place) -> String {
+fn lost(run: &Run, place: Place) -> Said {
     let step = place.step(&run.plan);
-    format!(
-        "Nobody knows whether step {} was done ({}): look, then say continue, retry, roll_back or abort",
-        step.id,
-        steps::describe(&step.action)
-    )
+    let (answers, last) = ("continue, retry, roll_back".to_owned(), "abort".to_owned());
+    Phrase::OutcomeLost { step: step.id.clone(), does: steps::describe(&step.action), answers, last }.into()
 }
 
 fn waiting(tx: Tx) -> (Tx, Outcome) {
@@ -141,10 +138,10 @@ async fn attempt(
     match journal::intend(deps, job, run, &intended).await? {
         journal::Intent::Written => carry_out(deps, job, run, place, since, stop).await,
         journal::Intent::Stopped(why) => {
-            let why = format!("Automation is {why}; stopped before step {}", step.id);
+            let why = Phrase::StoppedBeforeStep { stopped: why, step: step.id.clone() }.into();
             journal::ask(deps, job, run, None, STOPPED, &why).await.map(waiting).map(Some)
         }
-        journal::Intent::Cancelled(why) => cancelled(deps, job, run, place, &why).await.map(Some),
+        journal::Intent::Cancelled(why) => cancelled(deps, job, run, place, why).await.map(Some),
         // Somebody changed the run meanwhile: look at it anew.
         journal::Intent::Changed => Ok(None),
     }
@@ -156,16 +153,16 @@ async fn cancelled(
     job: &Job,
     run: &Run,
     place: Place,
-    why: &str,
+    why: Said,
 ) -> anyhow::Result<(Tx, Outcome)> {
     let step = &place.step(&run.plan).id;
     let same = |r: &&StepRecord| r.phase == place.phase && r.position == place.position as i64;
     let last = run.steps.iter().filter(same).max_by_key(|r| r.attempt);
     if last.is_some_and(|r| r.state == StepState::Unknown) {
-        let why = format!("The run is {why}; nobody knows whether step {step} was done");
+        let why = Phrase::CancelLost { cancelled: why, step: step.to_owned() }.into();
         return journal::ask(deps, job, run, None, CANCELLED, &why).await.map(waiting);
     }
-    let why = format!("{why}; stopped before step {step}");
+    let why = Phrase::CancelledBeforeStep { cancelled: why, step: step.to_owned() }.into();
     journal::finish(deps, job, run, RunState::Cancelled, &why).await
 }
 
@@ -198,13 +195,13 @@ async fn carry_out(
         Ended::Stopped => {
             return match stop.reason() {
                 Some(StopReason::Switch(why)) => {
-                    let why = format!("Automation is {why}; stopped in step {}", step.id);
+                    let why = Phrase::StoppedInStep { stopped: why, step: step.id.clone() }.into();
                     journal::ask(deps, job, run, None, STOPPED, &why).await.map(waiting).map(Some)
                 }
                 Some(StopReason::Cancelled(why)) => {
                     let done = record(run, place, since, StepState::Failed, &outcome.output);
                     journal::result(deps, job, run, &done).await?;
-                    let why = format!("{why}; stopped in step {}, which had changed nothing", step.id);
+                    let why = Phrase::CancelledInStep { cancelled: why, step: step.id.clone() }.into();
                     journal::finish(deps, job, run, RunState::Cancelled, &why).await.map(Some)
                 }
                 _ => anyhow::bail!("shutting down in step {}", step.id),
@@ -218,10 +215,10 @@ async fn carry_out(
     }
     let (clause, why) = match stop.reason() {
         Some(StopReason::Switch(why)) => {
-            (STOPPED, format!("Automation is {why}; step {} was cut off, and may be half done", step.id))
+            (STOPPED, Phrase::CutOffInStep { stopped: why, step: step.id.clone() }.into())
         }
         Some(StopReason::Cancelled(why)) => {
-            (CANCELLED, format!("The run is {why}; step {} was cut off, and may be half done", step.id))
+            (CANCELLED, Phrase::CancelCutOff { cancelled: why, step: step.id.clone() }.into())
         }
         _ if steps::repeatable(step) => {
             journal::result(deps, job, run, &done).await?;
@@ -242,13 +239,5 @@ fn record(run: &Run, place: Place, since: jiff::Timestamp, state: StepState, out
         started_at: since,
         finished_at: (state != StepState::Intended).then(clock::now),
         output: output.to_owned(),
-    }
-}
-
-/// What the steps of a phase are called in the story.
-fn phase_word(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Main => "",
-        Phase::Rollback => "rollback ",
     }
 }

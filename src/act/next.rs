@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::{
-    model::{Action, Phase, Plan, PlanStep, Run, RunState, StepRecord, StepState},
+    model::{Action, Phase, Phrase, Plan, PlanStep, Run, RunState, Said, StepRecord, StepState},
     steps,
 };
 
@@ -36,13 +36,13 @@ pub(super) enum Next {
     },
     /// A step failed for good.
     RollBack {
-        why: String,
+        why: Said,
     },
     /// All steps are done.
     Verify,
     Finish {
         state: RunState,
-        why: String,
+        why: Said,
     },
     /// A human's turn.
     Waiting,
@@ -70,7 +70,7 @@ pub(super) fn next(run: &Run) -> Next {
     match (phase, &run.plan.verify) {
         (Phase::Main, Some(_)) => Next::Verify,
         (Phase::Main, None) => {
-            Next::Finish { state: RunState::Succeeded, why: "every step succeeded; nothing to verify".into() }
+            Next::Finish { state: RunState::Succeeded, why: Phrase::NothingToVerify {}.into() }
         }
         (Phase::Rollback, _) if run.plan.rollback.is_empty() => {
             Next::Finish { state: RunState::Failed, why: run.outcome.clone() }
@@ -104,11 +104,11 @@ fn at(phase: Phase, position: usize, step: &PlanStep, mut tries: Vec<&StepRecord
         }
         StepState::Failed => {
             let end = last.output.lines().last().unwrap_or_default();
-            let why = format!("step {} failed: {end}", step.id);
+            let why = Said::from(Phrase::StepFailed { step: step.id.clone(), end: end.to_owned() });
             Some(match phase {
                 Phase::Main => Next::RollBack { why },
                 Phase::Rollback => {
-                    Next::Finish { state: RunState::Failed, why: format!("the rollback failed too: {why}") }
+                    Next::Finish { state: RunState::Failed, why: Phrase::RollbackFailedToo { why }.into() }
                 }
             })
         }
@@ -160,7 +160,7 @@ mod tests {
             allowed_by: Actor::aiops("test"),
             started_at: clock::now(),
             finished_at: None,
-            outcome: String::new(),
+            outcome: Said::default(),
             steps: Vec::new(),
         }
     }

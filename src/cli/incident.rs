@@ -99,7 +99,7 @@ async fn list(args: List, context: &Context) -> Result<(), Failure> {
             i.service.clone(),
             format!("{} ago", output::ago(i.opened_at)),
             format!("{}/{}", i.firing_count, i.alert_count),
-            i.title.clone(),
+            i.title.to_string(),
         ]);
     }
     output::print(&table.for_stdout())?;

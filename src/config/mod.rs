@@ -39,13 +39,7 @@ pub use playbooks::Playbooks;
 pub use secret::Secret;
 pub use store::{Retention, StoreSettings};
 
-crate::model::words!(
-    /// The language of messages to people.
-    Language {
-        English = "en",
-        Russian = "ru",
-    }
-);
+pub use crate::model::Language;
 
 /// All settings. `config/aiops.yaml` is the commented reference.
 #[derive(Clone, Debug, Serialize, Deserialize)]

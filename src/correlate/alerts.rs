@@ -2,7 +2,7 @@
 
 use super::{batch::Batch, lifecycle, signal::Signal};
 use crate::{
-    model::{Alert, AlertEvent, AlertState, Severity, TimelineKind},
+    model::{Alert, AlertEvent, AlertState, Phrase, Severity, TimelineKind},
     store::decisions::About,
 };
 
@@ -70,14 +70,15 @@ fn fires(batch: &mut Batch<'_>, event: AlertEvent) {
         severity: Severity::from_label(
             alert.labels.get("severity").or_else(|| alert.labels.get("priority")).map(String::as_str),
         ),
-        title: alert.title().to_owned(),
+        title: alert.title().into(),
         started_at: alert.starts_at,
         labels: alert.labels.clone(),
         fingerprint: Some(alert.fingerprint.clone()),
         previous_incident: previous.clone(),
     };
     let id = lifecycle::admit(batch, &signal);
-    batch.tell(&id, TimelineKind::AlertFiring, format!("{} is firing: {}", alert.name(), alert.title()));
+    let (name, title) = (alert.name().to_owned(), alert.title().to_owned());
+    batch.tell(&id, TimelineKind::AlertFiring, Phrase::AlertFiring { name, title });
     let is_new_here = previous.as_deref() != Some(id.as_str());
     batch.change(&id, |i| {
         i.alert_count += i64::from(is_new_here);
@@ -98,13 +99,10 @@ fn resolves(batch: &mut Batch<'_>, event: AlertEvent) {
         ..known
     };
     if let Some(id) = &alert.incident_id {
-        batch.tell(
-            id,
-            TimelineKind::AlertResolved,
-            format!("{} is resolved: {}", alert.name(), alert.title()),
-        );
+        let (name, title) = (alert.name().to_owned(), alert.title().to_owned());
+        batch.tell(id, TimelineKind::AlertResolved, Phrase::AlertResolved { name, title });
         batch.change(id, |i| i.firing_count -= 1);
-        lifecycle::resolve_if_over(batch, id, &format!("the last firing alert, {}, resolved", alert.name()));
+        lifecycle::resolve_if_over(batch, id, Phrase::LastAlertResolved { name: alert.name().to_owned() });
     }
     batch.save_alert(alert);
 }

@@ -5,7 +5,7 @@ use crate::{
     clock,
     config::AnomalyOpens,
     ids,
-    model::{Anomaly, AnomalyEvent, AnomalyKind, Labels, Severity, TimelineKind},
+    model::{Anomaly, AnomalyEvent, AnomalyKind, Labels, Phrase, Severity, TimelineKind},
     store::decisions::About,
 };
 
@@ -103,7 +103,7 @@ fn ends(batch: &mut Batch<'_>, over: Anomaly) {
     let (incident, title) = (over.incident_id.clone(), over.title.clone());
     batch.save_anomaly(over);
     if let Some(id) = incident {
-        batch.tell(&id, TimelineKind::AnomalyEnded, format!("Over: {title}"));
-        lifecycle::resolve_if_over(batch, &id, "its last anomaly is over");
+        batch.tell(&id, TimelineKind::AnomalyEnded, Phrase::AnomalyOver { what: title });
+        lifecycle::resolve_if_over(batch, &id, Phrase::LastAnomalyOver {});
     }
 }

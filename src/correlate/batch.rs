@@ -9,8 +9,8 @@ use crate::{
     clock,
     config::Correlate,
     model::{
-        Alert, AlertEvent, AlertState, Anomaly, AnomalyEvent, Decision, Incident, Silence, Stage,
-        TimelineKind,
+        Alert, AlertEvent, AlertState, Anomaly, AnomalyEvent, Decision, Incident, Phrase, Said, Silence,
+        Stage, TimelineKind,
     },
     steer,
     store::{
@@ -360,7 +360,7 @@ impl<'a> Batch<'a> {
         });
     }
 
-    pub(super) fn tell(&mut self, incident: &str, kind: TimelineKind, text: impl Into<String>) {
+    pub(super) fn tell(&mut self, incident: &str, kind: TimelineKind, text: impl Into<Said>) {
         self.timeline.push(timeline::Line {
             incident_id: incident.to_owned(),
             at: self.now,
@@ -397,7 +397,7 @@ impl<'a> Batch<'a> {
             messages::fall_due(tx, &touched, now).await?;
         }
         for id in ids(|i| i.resolved).into_keys() {
-            steer::supersede_questions(tx, id, "the incident was resolved").await?;
+            steer::supersede_questions(tx, id, &Phrase::IncidentResolved {}.into()).await?;
         }
         self.write_alerts(tx).await?;
         let anomalies: Vec<&Anomaly> =

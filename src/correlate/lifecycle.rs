@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{Deps, batch::Batch, quiet, signal::Signal};
 use crate::{
     clock, ids, metrics,
-    model::{Anomaly, Incident, IncidentState, TimelineKind},
+    model::{Anomaly, Incident, IncidentState, Phrase, Seconds, TimelineKind, Times},
     store::{Result, Tx, decisions::About},
 };
 
@@ -121,7 +121,11 @@ fn open(batch: &mut Batch<'_>, s: &Signal) -> String {
         acknowledged_by: None,
         resolved_by: None,
     });
-    batch.tell(&id, TimelineKind::Opened, format!("{}: {}", s.service, s.title));
+    batch.tell(
+        &id,
+        TimelineKind::Opened,
+        Phrase::OfService { service: s.service.clone(), what: s.title.clone() },
+    );
     metrics::INCIDENT_TRANSITIONS.with_label_values(&[IncidentState::Open.as_str()]).inc();
     tracing::info!(incident.id = %id, service = %s.service, severity = %s.severity, title = %s.title, "incident opened");
     id
@@ -137,7 +141,7 @@ fn reopen(batch: &mut Batch<'_>, id: &str) {
     });
     flip(batch, id);
     batch.owe(id);
-    batch.tell(id, TimelineKind::Reopened, "It fires again");
+    batch.tell(id, TimelineKind::Reopened, Phrase::FiresAgain {});
     metrics::INCIDENT_TRANSITIONS.with_label_values(&[IncidentState::Open.as_str()]).inc();
     if let Some(i) = batch.incident(id) {
         tracing::info!(incident.id = %id, episode = i.episode, flapping = i.flapping, "incident reopened");
@@ -159,7 +163,12 @@ fn flip(batch: &mut Batch<'_>, id: &str) {
     }
     batch.change(id, |i| i.flapping = true);
     let why = format!("it opened or resolved {recent} times within {} s", set.flap_within.as_secs());
-    let text = format!("Flapping: {why}; quiet until it has been stable for {} s", set.flap_quiet.as_secs());
+    let seconds = |d: std::time::Duration| Seconds(d.as_secs() as i64);
+    let text = Phrase::Flapping {
+        times: Times(recent as i64),
+        within: seconds(set.flap_within),
+        quiet: seconds(set.flap_quiet),
+    };
     batch.tell(id, TimelineKind::Flapping, text);
     batch.decide(About::incident(id), "flapping", "correlate.flap_count", why);
 }
@@ -185,7 +194,7 @@ fn adopt_anomalies(batch: &mut Batch<'_>, id: &str, s: &Signal) {
 }
 
 /// Resolves an incident when nothing of it goes on: no alert fires, or, if it never had one, no anomaly lasts.
-pub(super) fn resolve_if_over(batch: &mut Batch<'_>, id: &str, why: &str) {
+pub(super) fn resolve_if_over(batch: &mut Batch<'_>, id: &str, why: Phrase) {
     let Some(i) = batch.incident(id) else { return };
     if !i.is_open() {
         return;
@@ -201,14 +210,14 @@ pub(super) fn resolve_if_over(batch: &mut Batch<'_>, id: &str, why: &str) {
     batch.change(id, |i| {
         i.state = IncidentState::Resolved;
         i.resolved_at = Some(now);
-        i.resolved_by = Some("alerts resolved".into());
+        i.resolved_by = Some(Phrase::AlertsResolved {}.into());
     });
     flip(batch, id);
     batch.supersede_questions(id);
-    batch.tell(id, TimelineKind::Resolved, format!("Resolved: {why}"));
-    batch.decide(About::incident(id), "resolved", "all alerts resolved", why);
+    batch.decide(About::incident(id), "resolved", "all alerts resolved", why.to_string());
     metrics::INCIDENT_TRANSITIONS.with_label_values(&[IncidentState::Resolved.as_str()]).inc();
-    tracing::info!(incident.id = %id, why, "incident resolved");
+    tracing::info!(incident.id = %id, %why, "incident resolved");
+    batch.tell(id, TimelineKind::Resolved, Phrase::Resolved { why: why.into() });
     batch.touch(id);
 }
 

@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 
-use crate::model::{Labels, Severity};
+use crate::model::{Labels, Said, Severity};
 
 /// What an alert or an anomaly looks like to an incident.
 pub(super) struct Signal {
     pub service: String,
     pub severity: Severity,
-    pub title: String,
+    pub title: Said,
     pub started_at: Timestamp,
     pub labels: Labels,
     pub fingerprint: Option<String>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Case, Chosen};
 use crate::{
-    model::{ApprovalState, Offer, RunState},
+    model::{ApprovalState, Offer, Phrase, RunState, Said},
     playbook::{Catalog, Refusal},
 };
 
@@ -15,11 +15,11 @@ pub(super) struct No {
     pub shown: bool,
 }
 
-fn no(clause: &str, why: impl Into<String>) -> No {
+fn no(clause: &str, why: impl Into<Said>) -> No {
     No { refusal: Refusal { clause: clause.into(), why: why.into() }, shown: false }
 }
 
-pub(super) fn choose(catalog: &Catalog, case: &Case, stopped: Option<String>) -> Result<Chosen, No> {
+pub(super) fn choose(catalog: &Catalog, case: &Case, stopped: Option<Said>) -> Result<Chosen, No> {
     let incident = &case.incident;
     if !incident.is_open() {
         return Err(no("incident.state", "the incident is resolved"));
@@ -28,7 +28,7 @@ pub(super) fn choose(catalog: &Catalog, case: &Case, stopped: Option<String>) ->
         return Err(no(clause, format!("nobody is to be asked: {reason}")));
     }
     if let Some(why) = stopped {
-        return Err(No { shown: true, ..no("automation.stopped", format!("Automation is {why}")) });
+        return Err(No { shown: true, ..no("automation.stopped", Phrase::AutomationIs { stopped: why }) });
     }
     if let Some(run) = case.runs.iter().find(|r| !r.state.is_final()) {
         return Err(no("run under way", format!("{} is {}", run.plan.title, run.state)));

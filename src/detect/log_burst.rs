@@ -6,7 +6,7 @@ use super::{
     source::{Closed, TemplateDetector, Verdict, severity},
     stats::NegativeBinomial,
 };
-use crate::model::{LogLevel, Severity};
+use crate::model::{LogLevel, Phrase, Severity};
 
 /// Compares the counts of the last second, a third of a window and a window with what is usual, by the probability of a
 /// count as high or higher. All three are tried every second, so the false-alarm budget is spread over all those tries.
@@ -65,7 +65,13 @@ impl LogBurst {
         let text = closed.template.text();
         Some(Verdict::Onset {
             severity: burst_severity(closed.template.level),
-            title: format!("`{text}`: {count} in {length} s, usually {low}–{high}"),
+            title: Phrase::LogBurst {
+                template: text.clone(),
+                count: count.to_string(),
+                seconds: length.to_string(),
+                low: low.to_string(),
+                high: high.to_string(),
+            },
             detail: json!({
                 "template": text, "level": closed.template.level, "sample": closed.template.sample(),
                 "count": count, "seconds": length, "expected": { "low": low, "high": high },

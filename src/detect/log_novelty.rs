@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::source::{Closed, Line, TemplateDetector, Verdict, severity};
-use crate::model::LogLevel;
+use crate::model::{LogLevel, Phrase, Span};
 
 /// A new error says the more the longer its source is known. A source that is still warming up only teaches; a young one
 /// must repeat it; so must one whose errors are so varied that a new one is nothing special (by Good and Turing's estimate:
@@ -86,10 +86,10 @@ fn repeats(line: &Line<'_>) -> u32 {
 
 fn onset(line: &Line<'_>, since: i64) -> Verdict {
     let (text, age) = (line.template.text(), line.source.age(since));
-    let known = humantime::format_duration(std::time::Duration::from_secs(age.max(0) as u64));
+    let known = Span(std::time::Duration::from_secs(age.max(0) as u64));
     Verdict::Onset {
         severity: severity(line.level),
-        title: format!("New error: `{text}`, never seen in {known} of {}'s logs", line.source.service),
+        title: Phrase::LogNovelty { template: text.clone(), known, service: line.source.service.to_string() },
         detail: json!({
             "template": text, "level": line.level, "sample": line.template.sample(),
             "source_known_seconds": age, "count": line.template.total, "expected": { "low": 0, "high": 0 },

@@ -6,7 +6,7 @@ use super::{
     source::{Closed, TemplateDetector, Verdict},
     stats::gap_quantile,
 };
-use crate::model::Severity;
+use crate::model::{Phrase, Severity};
 
 /// Learns the gaps between seconds in which the template is seen. It is silent when the gap is longer than gaps of that
 /// mean and spread ever get within the false-alarm budget. Seconds in which the whole source is silent do not count: then
@@ -88,7 +88,11 @@ impl LogSilence {
         let (text, usual, silent) = (closed.template.text(), self.mean, self.silent);
         Some(Verdict::Onset {
             severity: Severity::Warning,
-            title: format!("`{text}`: silent for {silent:.0} s, usually every {usual:.1} s"),
+            title: Phrase::LogSilence {
+                template: text.clone(),
+                silent: format!("{silent:.0}"),
+                usual: format!("{usual:.1}"),
+            },
             detail: json!({
                 "template": text, "level": closed.template.level, "sample": closed.template.sample(),
                 "silent_seconds": silent, "usual_gap_seconds": usual,

@@ -14,7 +14,7 @@ use crate::{
     clock,
     config::Detect,
     metrics,
-    model::{AnomalyEvent, Coverage, Gap, LogRecord, RecentTelemetry, Sample},
+    model::{AnomalyEvent, Coverage, Gap, LogRecord, Phrase, RecentTelemetry, Said, Sample, SeriesCount},
 };
 
 crate::model::words!(
@@ -164,7 +164,7 @@ impl Partition {
     /// See [`crate::model::Telemetry`].
     pub fn recent(&self, name: &str, from: Timestamp, to: Timestamp, now: Timestamp) -> RecentTelemetry {
         let Some(service) = self.services.get(name) else {
-            let reason = format!("no log line and no sample of {name} has arrived");
+            let reason = Phrase::NothingArrived { service: name.to_owned() }.into();
             return RecentTelemetry {
                 coverage: Coverage::Unknown { reason },
                 templates: vec![],
@@ -216,10 +216,9 @@ impl Service {
     }
 
     /// Why silence about this service would not mean health, if so.
-    fn unknown(&self, from: Timestamp, to: Timestamp, now: Timestamp, settings: &Detect) -> Option<String> {
+    fn unknown(&self, from: Timestamp, to: Timestamp, now: Timestamp, settings: &Detect) -> Option<Said> {
         let crowded = self.crowded.filter(|(at, _)| clock::between(*at, now) < IDLE);
-        let crowded =
-            crowded.map(|(_, n)| format!("{n} samples were dropped: more series than detect.max_series"));
+        let crowded = crowded.map(|(_, n)| dropped(n, "detect.max_series"));
         self.gaps
             .values()
             .next()
@@ -229,18 +228,26 @@ impl Service {
             .or(crowded)
     }
 
-    fn missing_series(&self, now: Timestamp) -> Option<String> {
+    fn missing_series(&self, now: Timestamp) -> Option<Said> {
         let missing = || self.series.values().filter(|series| series.missing(now));
         let first = missing().min_by_key(|series| series.title())?;
-        let others = match missing().count() {
-            1 => String::new(),
-            n => format!(" and {} more series", n - 1),
+        let series = match missing().count() {
+            1 => first.title().into(),
+            n => Phrase::MoreSeries { series: first.title(), more: SeriesCount(n as i64 - 1) }.into(),
         };
-        let since = first.last_at().map(|at| format!(" since {at}")).unwrap_or_default();
-        Some(format!("no sample of {}{others}{since}", first.title()))
+        let phrase = match first.last_at() {
+            None => Phrase::SeriesMissing { series },
+            Some(at) => Phrase::SeriesMissingSince { series, since: at.to_string() },
+        };
+        Some(phrase.into())
     }
 }
 
-fn told(gap: &Gap) -> String {
-    format!("{} since {}: {}", gap.source, gap.at, gap.reason.as_deref().unwrap_or("no answer"))
+fn told(gap: &Gap) -> Said {
+    let why = gap.reason.as_deref().map_or_else(|| Phrase::NoAnswer {}.into(), Said::from);
+    Phrase::GapSince { source: gap.source.clone(), since: gap.at.to_string(), why }.into()
+}
+
+fn dropped(count: impl ToString, setting: &str) -> Said {
+    Phrase::SamplesDropped { count: count.to_string(), setting: setting.to_owned() }.into()
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     clock,
     config::Detect,
-    model::{AnomalyEvent, AnomalyKind, Labels, Sample, SeriesSummary, Severity},
+    model::{AnomalyEvent, AnomalyKind, Labels, Per, Phrase, Sample, SeriesSummary, Severity},
     redact,
 };
 
@@ -143,10 +143,12 @@ impl Series {
     }
 
     fn onset(&self, sample: &Sample, value: f64, (low, high): (f64, f64), mut detail: Value) -> AnomalyEvent {
-        let unit = if self.counter { "/s" } else { "" };
-        let usual = match low == high {
-            true => format!("always {}{unit}", short(low)),
-            false => format!("usually {}–{}{unit}", short(low), short(high)),
+        let (series, value) = (self.title(), short(value));
+        let per = if self.counter { Per::Second } else { Per::Nothing };
+        let (low, high) = (short(low), short(high));
+        let title = match low == high {
+            true => Phrase::MetricUsuallyConstant { series, value, usual: low, per },
+            false => Phrase::MetricUsuallyBetween { series, value, low, high, per },
         };
         if let Value::Object(detail) = &mut detail {
             detail.insert("series".into(), json!(self.title()));
@@ -157,7 +159,7 @@ impl Series {
             key: format!("{}/{}/{:016x}", AnomalyKind::Metric, sample.service, key(sample)),
             service: sample.service.clone(),
             severity: Severity::Warning,
-            title: format!("`{}` is {}{unit}, {usual}", self.title(), short(value)),
+            title: title.into(),
             detail,
             started_at: sample.at,
             ended_at: None,

@@ -17,7 +17,9 @@ use super::{
 };
 use crate::{
     config::Detect,
-    model::{AnomalyEvent, AnomalyKind, LogLevel, LogRecord, Severity, TemplateActivity},
+    model::{
+        AnomalyEvent, AnomalyKind, LogLevel, LogRecord, Phrase, Said, Seconds, Severity, TemplateActivity,
+    },
     redact,
 };
 
@@ -37,7 +39,7 @@ pub trait TemplateDetector: Send {
 pub enum Verdict {
     Onset {
         severity: Severity,
-        title: String,
+        title: Phrase,
         detail: Value,
         started: i64,
     },
@@ -320,27 +322,19 @@ impl Source {
     }
 
     /// Why an empty answer about this source in a window would mean nothing, if so.
-    pub fn unknown(
-        &self,
-        from: Timestamp,
-        to: Timestamp,
-        now: Timestamp,
-        settings: &Detect,
-    ) -> Option<String> {
+    pub fn unknown(&self, from: Timestamp, to: Timestamp, now: Timestamp, settings: &Detect) -> Option<Said> {
         if let Some((away, back)) = self.clock.hole(from, to) {
-            return Some(format!("no log line between {away} and {back}"));
+            return Some(Phrase::NoLogBetween { from: away.to_string(), to: back.to_string() }.into());
         }
         let age = now.as_second() - self.about.first_second;
         if age < settings.warm_up.as_secs() as i64 {
-            return Some(format!("its logs are known for {age} s only; still learning"));
+            return Some(Phrase::StillLearning { age: Seconds(age) }.into());
         }
         let (silent, limit) = (self.clock.silent_for(now), self.clock.silence_limit());
         (silent > limit).then(|| {
-            format!(
-                "no log line for {} s; it never was silent for more than {} s",
-                silent.as_secs(),
-                self.clock.longest_gap().as_secs_f64().ceil()
-            )
+            let longest = self.clock.longest_gap().as_secs_f64().ceil();
+            Phrase::NoLogFor { silent: Seconds(silent.as_secs() as i64), longest: Seconds(longest as i64) }
+                .into()
         })
     }
 
@@ -436,7 +430,7 @@ impl Slot {
                     key: format!("{}/{service}/{id:016x}", self.kind),
                     service: service.to_owned(),
                     severity,
-                    title,
+                    title: title.into(),
                     detail,
                     started_at: at_second(started),
                     ended_at: None,

@@ -96,7 +96,7 @@ impl Sim {
         let now = Self::at(self.now);
         match self.partition.recent("shop", Self::at(0), now, now).coverage {
             Coverage::Known => None,
-            Coverage::Unknown { reason } => Some(reason),
+            Coverage::Unknown { reason } => Some(reason.to_string()),
         }
     }
 }

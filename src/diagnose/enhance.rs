@@ -7,14 +7,16 @@ use super::{
     Deps, MODELS, Outcome, by_relevance,
     prompt::Brief,
     rules::Conclusion,
-    texts::Texts,
     verdict::{self, Sent},
 };
 use crate::{
     clock, ids,
     llm::{Answered, Asked, Question},
     metrics,
-    model::{Actor, Alert, Anomaly, Diagnosis, Evidence, Incident, Missing, Stage, Tier, TimelineKind},
+    model::{
+        Actor, Alert, Anomaly, Attempt, Diagnosis, Evidence, Incident, Listed, Missing, Phrase, Stage, Tier,
+        TimelineKind,
+    },
     store::{Tx, alerts, anomalies, decisions, diagnoses, evidence as stored, incidents, timeline},
 };
 
@@ -42,7 +44,7 @@ pub async fn enhance(deps: &Deps, incident_id: &str) -> anyhow::Result<(Tx, Outc
         missing: &known.rules.missing,
         hypotheses: &known.rules.claims,
         offers: &offers,
-        texts: Texts(deps.settings().language),
+        language: deps.settings().language,
     };
     let question = |limits: &crate::config::Limits| {
         let (prompt, shown) = deps.prompts.render(&brief, limits.prompt_tokens)?;
@@ -59,7 +61,7 @@ pub async fn enhance(deps: &Deps, incident_id: &str) -> anyhow::Result<(Tx, Outc
     let base = Diagnosis { attempts, tokens_in, tokens_out, cost_usd, ..known.rules };
     match answered {
         Some(answered) => accept(&mut tx, base, answered, start).await?,
-        None => note_failure(&mut tx, base, Texts(deps.settings().language)).await?,
+        None => note_failure(&mut tx, base).await?,
     }
     Ok((tx, Outcome::Diagnosed { enhance: false }))
 }
@@ -147,19 +149,18 @@ async fn accept(
 }
 
 /// The rules' diagnosis stays what people see, with the attempts and the missing words noted on it.
-async fn note_failure(tx: &mut Tx, asked: Diagnosis, texts: Texts) -> anyhow::Result<()> {
-    let reasons: Vec<String> =
-        asked.attempts.iter().map(|a| format!("{}: {}", a.provider, a.outcome)).collect();
-    let reasons = reasons.join("; ");
+async fn note_failure(tx: &mut Tx, asked: Diagnosis) -> anyhow::Result<()> {
+    let told = |a: &Attempt| Phrase::OfSource { source: a.provider.clone(), why: a.outcome.clone() }.into();
+    let reasons = Listed(asked.attempts.iter().map(told).collect());
     let about = decisions::About::incident(&asked.incident_id);
-    decisions::add(tx, Stage::Diagnose, about, "unavailable", "llm", &reasons).await?;
+    decisions::add(tx, Stage::Diagnose, about, "unavailable", "llm", &reasons.to_string()).await?;
     // If the rules have spoken again meanwhile, their newer diagnosis is asked about next, and is no part of this.
     let newest = diagnoses::latest(tx, &asked.incident_id).await?;
     let Some(mut d) = newest.filter(|d| d.id == asked.id) else {
         return Ok(());
     };
     d.missing.retain(|m| m.source != MODELS);
-    d.missing.push(Missing { source: MODELS.into(), reason: texts.no_model(&reasons) });
+    d.missing.push(Missing { source: MODELS.into(), reason: Phrase::NoModelAnswered { reasons }.into() });
     d.attempts = asked.attempts;
     (d.tokens_in, d.tokens_out, d.cost_usd) = (asked.tokens_in, asked.tokens_out, asked.cost_usd);
     diagnoses::save(tx, &d).await?;

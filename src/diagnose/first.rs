@@ -7,11 +7,10 @@ use super::{
     evidence::{self, About},
     rank::Scene,
     rules::{self, Case, Conclusion},
-    texts::Texts,
 };
 use crate::{
     clock, ids, metrics,
-    model::{Actor, Diagnosis, Evidence, Incident, Missing, Stage, Tier, TimelineKind},
+    model::{Actor, Diagnosis, Evidence, Facts, Incident, Missing, Phrase, Stage, Tier, TimelineKind},
     playbook::Refusal,
     store::{Tx, alerts, anomalies, decisions, diagnoses, evidence as stored, incidents, timeline},
 };
@@ -45,8 +44,7 @@ pub async fn first(deps: &Deps, incident_id: &str) -> anyhow::Result<(Tx, Outcom
         callees: callees.map_or(&[], Vec::as_slice),
         change_window: deps.settings().diagnose.change_window,
     };
-    let texts = Texts(deps.settings().language);
-    let case = Case { scene, evidence: &all, missing: &missing, offers: &offers, texts };
+    let case = Case { scene, evidence: &all, missing: &missing, offers: &offers };
     let conclusion = rules::conclude(&case);
     let changed = save(&mut tx, &incident, conclusion, missing, start).await?;
     if changed {
@@ -75,12 +73,13 @@ async fn look(deps: &Deps, incident_id: &str) -> anyhow::Result<Option<About>> {
 }
 
 async fn note_evidence(tx: &mut Tx, incident_id: &str, fresh: &[Evidence]) -> anyhow::Result<()> {
-    let text = match fresh {
+    let ids = match fresh {
         [] => return Ok(()),
-        [one] => format!("1 fact gathered ({})", one.id),
-        [first, .., last] => format!("{} facts gathered ({}–{})", fresh.len(), first.id, last.id),
+        [one] => one.id.clone(),
+        [first, .., last] => format!("{}–{}", first.id, last.id),
     };
-    timeline::add(tx, incident_id, TimelineKind::Evidence, &text, Some(&Actor::aiops("diagnose"))).await?;
+    let text = Phrase::FactsGathered { facts: Facts(fresh.len() as i64), ids };
+    timeline::add(tx, incident_id, TimelineKind::Evidence, text, Some(&Actor::aiops("diagnose"))).await?;
     Ok(())
 }
 

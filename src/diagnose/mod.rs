@@ -9,7 +9,6 @@ mod prompt;
 mod rank;
 mod rules;
 mod schema;
-mod texts;
 mod verdict;
 
 use std::sync::Arc;
@@ -93,7 +92,7 @@ mod sample {
             id: crate::ids::new(),
             state: IncidentState::Open,
             severity: Severity::Critical,
-            title: format!("{service} answers with errors"),
+            title: format!("{service} answers with errors").into(),
             service: service.into(),
             started_at: now,
             opened_at: now,

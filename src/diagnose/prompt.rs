@@ -8,10 +8,10 @@ use std::{io::Write, path::Path};
 use minijinja::{Environment, UndefinedBehavior, context};
 use serde_json::{Value, json};
 
-use super::{evidence::bounded, offers, schema, texts::Texts};
+use super::{evidence::bounded, offers, schema};
 use crate::{
     llm::Prompt,
-    model::{Claim, Evidence, Incident, Missing, Offer},
+    model::{Claim, Evidence, Incident, Language, Missing, Offer},
 };
 
 const SYSTEM: (&str, &str) = ("diagnose.system.j2", include_str!("../../config/prompts/diagnose.system.j2"));
@@ -31,7 +31,7 @@ pub struct Brief<'a> {
     pub missing: &'a [Missing],
     pub hypotheses: &'a [Claim],
     pub offers: &'a [Offer],
-    pub texts: Texts,
+    pub language: Language,
 }
 
 impl Prompts {
@@ -94,7 +94,7 @@ impl Prompts {
     fn fill(&self, brief: &Brief<'_>, shown: &[&Evidence]) -> anyhow::Result<Prompt> {
         let lines = |values: Vec<Value>| values.iter().map(data).collect::<Vec<_>>();
         let context = context! {
-            language => brief.texts.language_name(),
+            language => language_name(brief.language),
             incident => data(&incident(brief.incident)),
             evidence => lines(shown.iter().map(|e| fact(e)).collect()),
             dropped => brief.evidence.len() - shown.len(),
@@ -149,6 +149,14 @@ fn place(dir: &Path, name: &str, e: &minijinja::Error) -> String {
     )
 }
 
+/// What the prompt calls the language of the answer.
+fn language_name(language: Language) -> &'static str {
+    match language {
+        Language::English => "English",
+        Language::Russian => "Russian",
+    }
+}
+
 /// One line of JSON that holds no `<` or `>`.
 fn data(value: &Value) -> String {
     value.to_string().replace('<', "\\u003c").replace('>', "\\u003e")
@@ -167,7 +175,7 @@ fn incident(i: &Incident) -> Value {
 /// The detail goes along only while it is short: half of a structure misleads.
 fn fact(e: &Evidence) -> Value {
     let mut value = json!({
-        "id": e.id, "kind": e.kind, "service": e.service, "at": e.observed_at.to_string(), "fact": e.summary,
+        "id": e.id, "kind": e.kind, "service": e.service, "at": e.observed_at.to_string(), "fact": e.summary.as_str(),
     });
     let mut detail = e.data.clone();
     if let Some(map) = detail.as_object_mut() {
@@ -183,7 +191,7 @@ fn fact(e: &Evidence) -> Value {
 /// Cites only what is shown.
 fn hypothesis(claim: &Claim, shown: &[&Evidence]) -> Value {
     let cited: Vec<&String> = claim.evidence.iter().filter(|id| shown.iter().any(|e| e.id == **id)).collect();
-    json!({"claim": claim.text, "evidence": cited})
+    json!({"claim": claim.text.as_str(), "evidence": cited})
 }
 
 fn playbook(offer: &Offer) -> Value {
@@ -211,7 +219,7 @@ impl Write for Bounded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Language, diagnose::sample};
+    use crate::diagnose::sample;
 
     fn brief<'a>(incident: &'a Incident, evidence: &'a [Evidence]) -> Brief<'a> {
         Brief {
@@ -220,7 +228,7 @@ mod tests {
             missing: &[],
             hypotheses: &[],
             offers: &[],
-            texts: Texts(Language::English),
+            language: Language::English,
         }
     }
 

@@ -1,17 +1,14 @@
 //! The rules tier: deterministic, needs nothing but evidence, always answers. Hands on claims that cite evidence, and one of
 //! the offered playbooks.
 
-use std::time::Duration;
-
 use crate::{
     clock,
-    model::{Claim, Evidence, EvidenceKind, Missing, Offer, Suggestion},
+    model::{Claim, Evidence, EvidenceKind, Lead, Missing, Offer, Phrase, Said, Suggestion},
 };
 
 use super::{
     offers,
     rank::{self, Cause, Hypothesis, Scene},
-    texts::Texts,
 };
 
 /// What the rules look at.
@@ -20,13 +17,12 @@ pub struct Case<'a> {
     pub evidence: &'a [Evidence],
     pub missing: &'a [Missing],
     pub offers: &'a [Offer],
-    pub texts: Texts,
 }
 
 /// What a tier concludes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conclusion {
-    pub summary: String,
+    pub summary: Said,
     pub claims: Vec<Claim>,
     pub suggestion: Option<Suggestion>,
 }
@@ -38,16 +34,16 @@ pub fn conclude(case: &Case<'_>) -> Conclusion {
     let ranked = rank::rank(case.evidence, case.scene);
     let hypotheses: Vec<Claim> = ranked.iter().take(MAX_HYPOTHESES).map(|h| claim(h, case)).collect();
     let mut summary = match hypotheses.first() {
-        Some(best) => case.texts.probable(&best.text),
-        None => case.texts.no_clear_cause(case.evidence.len()),
+        Some(best) => Phrase::MostLikely { claim: best.text.clone() },
+        None => Phrase::NoClearCause { facts: case.evidence.len() as i64 },
     };
     if !case.missing.is_empty() && hypotheses.is_empty() {
         let mut sources: Vec<&str> = case.missing.iter().map(|m| m.source.as_str()).collect();
         sources.dedup();
-        summary = format!("{summary} {}", case.texts.incomplete(&sources.join(", ")));
+        summary = Phrase::NotAllAsked { summary: summary.into(), sources: sources.join(", ") };
     }
     let claims = symptom(case).into_iter().chain(hypotheses).collect();
-    Conclusion { summary, claims, suggestion: suggest(case) }
+    Conclusion { summary: summary.into(), claims, suggestion: suggest(case) }
 }
 
 /// The alerts themselves: not a cause, but what everything else has to explain.
@@ -55,27 +51,32 @@ fn symptom(case: &Case<'_>) -> Option<Claim> {
     let alerts: Vec<&Evidence> =
         case.evidence.iter().filter(|e| e.kind == EvidenceKind::Alert).take(5).collect();
     let first = alerts.first()?;
-    let more = if alerts.len() > 1 { format!(" (+{})", alerts.len() - 1) } else { String::new() };
-    Some(Claim {
-        text: case.texts.symptom(&format!("{}{more}", first.summary)),
-        evidence: alerts.iter().map(|e| e.id.clone()).collect(),
-    })
+    let named = first.summary.clone();
+    let text = match alerts.len() {
+        1 => Phrase::Symptom { alerts: named },
+        n => Phrase::SymptomAndMore { alerts: named, more: n as i64 - 1 },
+    };
+    Some(Claim { text: text.into(), evidence: alerts.iter().map(|e| e.id.clone()).collect() })
 }
 
 fn claim(h: &Hypothesis<'_>, case: &Case<'_>) -> Claim {
-    let (t, first) = (case.texts, h.evidence[0]);
-    let what = first.summary.as_str();
-    let lead: Duration = clock::between(first.observed_at, case.scene.onset);
+    let first = h.evidence[0];
+    let (what, service) = (first.summary.clone(), h.service.to_owned());
+    let lead = Lead(clock::between(first.observed_at, case.scene.onset));
     let text = match h.cause {
-        Cause::Change => t.change(first.data["what"].as_str().unwrap_or(what), lead),
-        Cause::Dependency => t.dependency(case.scene.service, h.service, what),
-        Cause::Silence => t.silence(h.service, what),
-        Cause::Errors => t.errors(h.service, what),
-        Cause::Lines => t.lines(h.service, what),
-        Cause::Metric => t.metric(h.service, what),
-        Cause::Past => t.past(what),
+        Cause::Change => {
+            Phrase::ChangeBeforeOnset { lead, what: first.data["what"].as_str().map_or(what, Said::from) }
+        }
+        Cause::Dependency => {
+            Phrase::DependencyInTrouble { neighbour: service, service: case.scene.service.to_owned(), what }
+        }
+        Cause::Silence => Phrase::FellSilent { service, what },
+        Cause::Errors => Phrase::UnusualErrors { service, what },
+        Cause::Lines => Phrase::ErrorLines { service, what },
+        Cause::Metric => Phrase::MetricLeftItsRange { service, what },
+        Cause::Past => Phrase::HappenedBefore { what },
     };
-    Claim { text, evidence: h.evidence.iter().map(|e| e.id.clone()).collect() }
+    Claim { text: text.into(), evidence: h.evidence.iter().map(|e| e.id.clone()).collect() }
 }
 
 /// What helped before, if it is offered again; else the first offer that needs no choice, one that mends something before one
@@ -87,24 +88,29 @@ fn suggest(case: &Case<'_>) -> Option<Suggestion> {
         if let Some(offer) = case.offers.iter().find(|o| Some(o.playbook.as_str()) == helped)
             && let Some(params) = ready(offer)
         {
-            let why = case.texts.helped_before(&e.summary);
+            let why = format!("It helped before: {}", e.summary);
             return Some(Suggestion { playbook: offer.playbook.clone(), params, why });
         }
     }
     let mending = case.offers.iter().filter(|o| !o.read_only);
     mending.chain(case.offers.iter().filter(|o| o.read_only)).find_map(|offer| {
-        let why = case.texts.fits(&offer.description);
+        let why = match offer.description.as_str() {
+            "" => "It fits this incident.".to_owned(),
+            when => format!("It fits this incident: {when}"),
+        };
         Some(Suggestion { playbook: offer.playbook.clone(), params: ready(offer)?, why })
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use jiff::Timestamp;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{config::Language, model::OfferedParam};
+    use crate::model::{Language, OfferedParam};
 
     const ONSET: i64 = 1_800_000_000;
 
@@ -133,12 +139,12 @@ mod tests {
             read_only: false,
         }
     }
-    fn concluded(evidence: &[Evidence], offers: &[Offer], language: Language) -> Conclusion {
+    fn concluded(evidence: &[Evidence], offers: &[Offer]) -> Conclusion {
         let callees = ["db".to_owned()];
         let onset = Timestamp::from_second(ONSET).expect("in range");
         let scene =
             Scene { service: "shop", onset, callees: &callees, change_window: Duration::from_secs(7200) };
-        conclude(&Case { scene, evidence, missing: &[], offers, texts: Texts(language) })
+        conclude(&Case { scene, evidence, missing: &[], offers })
     }
 
     fn alert() -> Evidence {
@@ -154,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_change_just_before_the_onset_comes_first_and_every_claim_cites() {
-        let c = concluded(&[alert(), errors(2), deploy(3, -420)], &[], Language::English);
+        let c = concluded(&[alert(), errors(2), deploy(3, -420)], &[]);
         assert_eq!(c.summary, "Most likely: A change came 7 min before the onset: 1.4 → 1.5");
         let cited: Vec<_> = c.claims.iter().map(|c| c.evidence.join(",")).collect();
         assert_eq!(cited, ["E1", "E3", "E2"]);
@@ -163,7 +169,7 @@ mod tests {
 
     #[test]
     fn an_old_change_and_one_after_the_onset_are_no_suspects() {
-        let c = concluded(&[alert(), deploy(2, -6600), deploy(3, 300), errors(4)], &[], Language::English);
+        let c = concluded(&[alert(), deploy(2, -6600), deploy(3, 300), errors(4)], &[]);
         assert_eq!(
             c.summary,
             "Most likely: shop logs errors that it usually does not: new error: out of memory"
@@ -174,9 +180,9 @@ mod tests {
     #[test]
     fn a_dependency_that_failed_first_explains_more_than_our_own_errors() {
         let db = fact(3, EvidenceKind::Alert, "db", -60, "DiskFull: db has no space left", json!({}));
-        let c = concluded(&[alert(), errors(2), db], &[], Language::Russian);
+        let c = concluded(&[alert(), errors(2), db], &[]);
         assert_eq!(
-            c.summary,
+            c.summary.in_language(Language::Russian),
             "Вероятнее всего: db, от которого зависит shop, тоже не в порядке: DiskFull: db has no space left"
         );
     }
@@ -185,7 +191,7 @@ mod tests {
     fn the_alerts_own_expression_is_a_symptom_and_no_cause() {
         let range =
             fact(2, EvidenceKind::MetricRange, "shop", 0, "up: 0", json!({"deviates": true, "alert": true}));
-        let c = concluded(&[alert(), range], &[], Language::English);
+        let c = concluded(&[alert(), range], &[]);
         assert_eq!(c.summary, "No clear cause among the facts at hand (2).");
         assert_eq!(c.claims.len(), 1);
     }
@@ -199,13 +205,13 @@ mod tests {
             offer("rollback", &[]),
             offer("restart", &[("wait", Some(json!(5)))]),
         ];
-        let c = concluded(&[alert(), past], &offers, Language::English);
+        let c = concluded(&[alert(), past], &offers);
         let s = c.suggestion.expect("suggested");
         assert_eq!((s.playbook.as_str(), s.params["wait"].as_i64()), ("restart", Some(5)));
         assert_eq!(s.why, "It helped before: Incident abc was alike");
         let look = Offer { read_only: true, ..offer("a-look", &[]) };
-        let c = concluded(&[alert()], &[&[look][..], &offers].concat(), Language::English);
+        let c = concluded(&[alert()], &[&[look][..], &offers].concat());
         assert_eq!(c.suggestion.expect("suggested").playbook, "rollback");
-        assert_eq!(concluded(&[alert()], &offers[..1], Language::English).suggestion, None);
+        assert_eq!(concluded(&[alert()], &offers[..1]).suggestion, None);
     }
 }

@@ -39,7 +39,7 @@ pub fn check(text: &str, sent: &Sent) -> Result<Conclusion, Rejection> {
         let params = offers::bind(offer, &choice.params).map_err(Rejection::ParamsNotOffered)?;
         Ok(Suggestion { playbook: offer.playbook.clone(), params, why: bounded(&choice.why, MAX_CLAIM) })
     });
-    Ok(Conclusion { summary, claims, suggestion: suggestion.transpose()? })
+    Ok(Conclusion { summary: summary.into(), claims, suggestion: suggestion.transpose()? })
 }
 
 fn claim(claim: Claim, sent: &Sent) -> Result<Claim, Rejection> {
@@ -53,7 +53,7 @@ fn claim(claim: Claim, sent: &Sent) -> Result<Claim, Rejection> {
     let mut evidence = claim.evidence;
     let mut seen = std::collections::HashSet::new();
     evidence.retain(|id| seen.insert(id.clone()));
-    Ok(Claim { text, evidence })
+    Ok(Claim { text: text.into(), evidence })
 }
 
 /// Three words or more, letters for the most part. A model that has lost its way keeps to the grammar and writes noise; people

@@ -163,7 +163,7 @@ impl From<steer::Error> for Problem {
             steer::Error::NotFound(_) => Self::not_found(error.to_string()),
             steer::Error::Conflict(_) => Self::conflict(error.to_string()),
             steer::Error::Refused { clause, why } => {
-                Self::conflict(why).with_members(serde_json::json!({ "clause": clause }))
+                Self::conflict(why.to_string()).with_members(serde_json::json!({ "clause": clause }))
             }
             steer::Error::Store(error) => error.into(),
         }
@@ -177,6 +177,6 @@ impl From<Refusal> for Problem {
             "playbooks.dir" | "incident" => StatusCode::NOT_FOUND,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
-        Self::new(status, why).with_members(serde_json::json!({ "clause": clause }))
+        Self::new(status, why.to_string()).with_members(serde_json::json!({ "clause": clause }))
     }
 }

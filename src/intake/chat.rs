@@ -7,7 +7,7 @@ use crate::{
     clock,
     config::Language,
     metrics,
-    model::{Actor, Verb},
+    model::{Actor, Phrase, Verb},
     steer,
     store::{self, Store, Tx, audit, buttons, chat_events, incidents},
 };
@@ -58,18 +58,22 @@ pub(super) struct Said {
 /// Why a press does nothing.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
-    #[error("this button is not one of ours")]
-    Unknown,
-    #[error("this button belongs to another chat")]
-    Elsewhere,
-    #[error("this button was used already")]
-    Used,
-    #[error("this button has expired; look at the newest message")]
-    Expired,
+    #[error("{0}")]
+    Button(Phrase),
     #[error(transparent)]
     Steer(#[from] steer::Error),
     #[error(transparent)]
     Store(#[from] store::Error),
+}
+
+impl Refusal {
+    fn in_language(&self, language: Language) -> String {
+        match self {
+            Self::Button(why) => why.say(language),
+            Self::Steer(error) => error.in_language(language),
+            Self::Store(error) => error.to_string(),
+        }
+    }
 }
 
 /// Carries out what an allow-listed person asks. What it changes, the used button and the end of the chat's event are one
@@ -84,22 +88,22 @@ pub(super) async fn carry_out(
     now: Timestamp,
 ) -> store::Result<Said> {
     let mut tx = store.write().await?;
-    let (outcome, why) = match act(&mut tx, channel, by, ask, now).await {
+    let (outcome, refusal) = match act(&mut tx, channel, by, ask, now).await {
         Ok(verb) => {
             end(tx, event_id, now).await?;
             count(channel, Outcome::Done);
-            return Ok(Said { outcome: Outcome::Done, text: done(verb, language).to_owned() });
+            return Ok(Said { outcome: Outcome::Done, text: done(verb).say(language) });
         }
         Err(Refusal::Store(e) | Refusal::Steer(steer::Error::Store(e))) => return Err(e),
-        Err(e @ Refusal::Steer(_)) => (Outcome::Failed, e.to_string()),
-        Err(e) => (Outcome::Refused, e.to_string()),
+        Err(e @ Refusal::Steer(_)) => (Outcome::Failed, e),
+        Err(e) => (Outcome::Refused, e),
     };
     // What was begun is undone before the refusal is written down: there is one writer.
     drop(tx);
-    let detail = json!({ "asked": format!("{ask:?}"), "why": why });
+    let detail = json!({ "asked": format!("{ask:?}"), "why": refusal.to_string() });
     write_down(store, event_id, by, &detail, now).await?;
     count(channel, outcome);
-    Ok(Said { outcome, text: why })
+    Ok(Said { outcome, text: refusal.in_language(language) })
 }
 
 /// In the audit: somebody asked for what they did not get.
@@ -174,15 +178,15 @@ async fn press(
     by: &Actor,
     now: Timestamp,
 ) -> Result<Verb, Refusal> {
-    let button = buttons::get(tx, id).await?.ok_or(Refusal::Unknown)?;
+    let button = buttons::get(tx, id).await?.ok_or(Refusal::Button(Phrase::ButtonUnknown {}))?;
     if button.channel != channel || button.place.is_empty() || button.place != place {
-        return Err(Refusal::Elsewhere);
+        return Err(Refusal::Button(Phrase::ButtonElsewhere {}));
     }
     if button.expires_at <= now {
-        return Err(Refusal::Expired);
+        return Err(Refusal::Button(Phrase::ButtonExpired {}));
     }
     if !buttons::take(tx, id, by, now).await? {
-        return Err(Refusal::Used);
+        return Err(Refusal::Button(Phrase::ButtonUsed {}));
     }
     let approval = button.approval_id.as_deref().unwrap_or_default();
     match button.verb {
@@ -196,25 +200,18 @@ async fn press(
     Ok(button.verb)
 }
 
-fn done(verb: Verb, language: Language) -> &'static str {
-    match (verb, language) {
-        (Verb::Approve, Language::English) => "Approved: it starts now",
-        (Verb::Approve, Language::Russian) => "Одобрено: начинаем",
-        (Verb::Reject, Language::English) => "Rejected: nothing will be done",
-        (Verb::Reject, Language::Russian) => "Отклонено: ничего не делаем",
-        (Verb::Ack, Language::English) => "It is yours now",
-        (Verb::Ack, Language::Russian) => "Теперь это ваше",
-        (Verb::Resolve, Language::English) => "Resolved",
-        (Verb::Resolve, Language::Russian) => "Решено",
+fn done(verb: Verb) -> Phrase {
+    match verb {
+        Verb::Approve => Phrase::ApprovedItStarts {},
+        Verb::Reject => Phrase::RejectedNothingDone {},
+        Verb::Ack => Phrase::YoursNow {},
+        Verb::Resolve => Phrase::ResolvedNow {},
     }
 }
 
 /// What a stranger is told.
-pub(super) fn not_allowed(language: Language) -> &'static str {
-    match language {
-        Language::English => "You are not allowed to do this",
-        Language::Russian => "Вам это не разрешено",
-    }
+pub(super) fn not_allowed(language: Language) -> String {
+    Phrase::NotAllowed {}.say(language)
 }
 
 /// Open incidents, newest first, at most ten; plain text.
@@ -224,16 +221,21 @@ pub(super) async fn status(store: &Store, language: Language) -> store::Result<S
     let page = incidents::list(&mut tx, &filter, 10, None).await?;
     let total = incidents::count_open(&mut tx).await?;
     drop(tx);
-    let head = match (total, language) {
-        (0, Language::English) => return Ok("No open incidents.".into()),
-        (0, Language::Russian) => return Ok("Открытых инцидентов нет.".into()),
-        (n, Language::English) => format!("Open incidents: {n}"),
-        (n, Language::Russian) => format!("Открытых инцидентов: {n}"),
-    };
+    if total == 0 {
+        return Ok(Phrase::NoOpenIncidents {}.say(language));
+    }
+    let head = Phrase::OpenIncidents { count: total }.say(language);
     let lines = page.items.iter().map(|i| {
-        let since = i.started_at.strftime("%Y-%m-%d %H:%M UTC");
-        let title: String = i.title.chars().take(120).collect();
-        format!("#{} {} {} · {title} · {since} · {}", i.short_id(), i.severity, i.service, i.state)
+        let title: String = i.title.in_language(language).chars().take(120).collect();
+        let line = Phrase::OpenIncident {
+            id: i.short_id().to_owned(),
+            severity: i.severity,
+            service: i.service.clone(),
+            title,
+            since: i.started_at.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+            state: i.state,
+        };
+        line.say(language)
     });
     Ok(std::iter::once(head).chain(lines).collect::<Vec<_>>().join("\n"))
 }

@@ -189,7 +189,7 @@ async fn pressed(deps: &Deps, event_id: &str, payload: Payload, now: Timestamp) 
         _ if !deps.settings.allowed_users.contains(&by.id) => {
             chat::refuse(&deps.store, CHANNEL, event_id, &by, "not in notify.slack.allowed_users", now)
                 .await?;
-            Some(chat::not_allowed(deps.language).to_owned())
+            Some(chat::not_allowed(deps.language))
         }
         Some(button) => {
             let ask = Ask::Press { button, place: place.clone() };

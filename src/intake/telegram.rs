@@ -13,7 +13,7 @@ use crate::{
     clock,
     config::{self, Language},
     ids,
-    model::Actor,
+    model::{Actor, Phrase},
     retry::Backoff,
     store::{self, Store, chat_events, flags, leases},
 };
@@ -209,7 +209,7 @@ async fn pressed(deps: &Deps, event_id: &str, callback: Callback, now: Timestamp
         _ if !is_allowed(deps, &callback.from) => {
             chat::refuse(&deps.store, CHANNEL, event_id, &by, "not in notify.telegram.allowed_users", now)
                 .await?;
-            Said { outcome: Outcome::Refused, text: chat::not_allowed(deps.language).to_owned() }
+            Said { outcome: Outcome::Refused, text: chat::not_allowed(deps.language) }
         }
         (Some(message), Some(data)) => {
             let ask = Ask::Press { button: data.clone(), place: message.chat.id.to_string() };
@@ -217,7 +217,7 @@ async fn pressed(deps: &Deps, event_id: &str, callback: Callback, now: Timestamp
         }
         _ => {
             chat::refuse(&deps.store, CHANNEL, event_id, &by, "a press without its message", now).await?;
-            Said { outcome: Outcome::Refused, text: chat::not_allowed(deps.language).to_owned() }
+            Said { outcome: Outcome::Refused, text: chat::not_allowed(deps.language) }
         }
     };
     let text: String = said.text.chars().take(180).collect();
@@ -246,9 +246,9 @@ async fn written(deps: &Deps, event_id: &str, message: Message, now: Timestamp) 
         return chat::refuse(&deps.store, CHANNEL, event_id, &by, why, now).await;
     }
     let text = match command {
-        Command::Help => help(deps.language).to_owned(),
+        Command::Help => help(deps.language),
         Command::Status => chat::status(&deps.store, deps.language).await?,
-        Command::Do(_) if chat::is_stale(message.date, now) => too_old(deps.language).to_owned(),
+        Command::Do(_) if chat::is_stale(message.date, now) => Phrase::TooLate {}.say(deps.language),
         Command::Do(ask) => {
             let said = chat::carry_out(&deps.store, CHANNEL, event_id, &by, &ask, deps.language, now).await?;
             reply(deps, &message, &said.text).await;
@@ -314,28 +314,9 @@ impl Command {
     }
 }
 
-fn help(language: Language) -> &'static str {
-    match language {
-        Language::English => {
-            "/status: open incidents\n/ack ID: you look after it\n/resolve ID [reason]: it is over\n\
-             The id is what stands after # in a message. Approve and reject by the buttons."
-        }
-        Language::Russian => {
-            "/status: открытые инциденты\n/ack ID: взять в работу\n/resolve ID [причина]: решено\n\
-             ID стоит в сообщении после #. Одобрить и отклонить можно кнопками."
-        }
-    }
-}
-
-fn too_old(language: Language) -> &'static str {
-    match language {
-        Language::English => {
-            "This command reached me too late to be safe. Send it again if you still mean it."
-        }
-        Language::Russian => {
-            "Команда дошла слишком поздно, чтобы её выполнять. Пришлите ещё раз, если она ещё нужна."
-        }
-    }
+fn help(language: Language) -> String {
+    let [status, ack, resolve, id] = ["/status", "/ack", "/resolve", "ID"].map(str::to_owned);
+    Phrase::Help { status, ack, resolve, id }.say(language)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::{Answer, AttemptResult, Failure, Finish, Link, Prompt, Rejection, TAB
 use crate::{
     breaker::{Breakers, CallError, Dependency},
     config, metrics,
-    model::{Attempt, Tier},
+    model::{Attempt, Phrase, Said, Span, Tier},
     store::Store,
 };
 
@@ -58,7 +58,7 @@ struct Usage {
 /// Why one tier gave nothing: how metrics count it, how people read it, and what it took if that is known.
 struct Stop {
     result: AttemptResult,
-    text: String,
+    text: Said,
     usage: Usage,
 }
 
@@ -99,8 +99,14 @@ impl Chain {
             let question = match question(&link.limits) {
                 Ok(question) => question,
                 Err(e) => {
-                    let text = Failure::PromptTooLong(format!("{e:#}")).to_string();
-                    asked.count(link, AttemptResult::PromptTooLong, text, Usage::default(), start.elapsed());
+                    let text = Failure::PromptTooLong(format!("{e:#}")).said();
+                    asked.count(
+                        link,
+                        AttemptResult::PromptTooLong,
+                        text.into(),
+                        Usage::default(),
+                        start.elapsed(),
+                    );
                     continue;
                 }
             };
@@ -116,7 +122,7 @@ impl Chain {
                     break;
                 }
                 Err(stop) => {
-                    tracing::warn!(provider = %link.name, result = %stop.result, why = stop.text, "a language model is of no help");
+                    tracing::warn!(provider = %link.name, result = %stop.result, why = %stop.text, "a language model is of no help");
                     asked.count(link, stop.result, stop.text, stop.usage, took);
                 }
             }
@@ -133,10 +139,7 @@ impl Chain {
     ) -> anyhow::Result<Result<(T, Answer), Stop>> {
         let deadline = Instant::now() + link.limits.timeout;
         let Ok(place) = tokio::time::timeout_at(deadline, places.acquire()).await else {
-            return Ok(Err(Stop::new(
-                AttemptResult::Busy,
-                "busy with other questions until the time was up",
-            )));
+            return Ok(Err(Stop::new(AttemptResult::Busy, Phrase::Busy {})));
         };
         let _place = place?;
         let estimate = prompt.tokens() as u64 + u64::from(link.limits.answer_tokens);
@@ -144,9 +147,9 @@ impl Chain {
         if let budget::Reserved::Exhausted(spent) =
             budget::reserve(&self.store, link.name, limit, estimate).await?
         {
-            let text = format!(
-                "over budget: {spent} of {limit} tokens are spent today, this needs about {estimate}"
-            );
+            let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+            let (spent, limit, estimate) = (number(spent), number(limit), number(estimate));
+            let text = Phrase::OverBudget { spent, limit, estimate };
             return Ok(Err(Stop::new(AttemptResult::Budget, text)));
         }
         // A failed check must not hide what the answer took.
@@ -183,7 +186,7 @@ fn check<T>(answer: &Answer, accept: impl Fn(&str) -> Result<T, Rejection>) -> R
 }
 
 impl<T> Asked<T> {
-    fn count(&mut self, link: &Link, result: AttemptResult, outcome: String, usage: Usage, took: Duration) {
+    fn count(&mut self, link: &Link, result: AttemptResult, outcome: Said, usage: Usage, took: Duration) {
         let name = link.name.as_str();
         metrics::LLM_ATTEMPTS.with_label_values(&[name, result.as_str()]).inc();
         metrics::LLM_SECONDS.with_label_values(&[name]).observe(took.as_secs_f64());
@@ -209,19 +212,18 @@ impl Usage {
 }
 
 impl Stop {
-    fn new(result: AttemptResult, text: impl Into<String>) -> Self {
+    fn new(result: AttemptResult, text: impl Into<Said>) -> Self {
         Self { result, text: text.into(), usage: Usage::default() }
     }
     fn of(e: CallError<Failure>, limit: Duration) -> Self {
         match e {
-            CallError::Inner(f) => Self::new(f.result(), f.to_string()),
+            CallError::Inner(f) => Self::new(f.result(), f.said()),
             // What was left after waiting for a place is not a number that anybody set.
             CallError::Timeout(_) => {
-                Self::new(AttemptResult::TimedOut, CallError::<Failure>::Timeout(limit).to_string())
+                Self::new(AttemptResult::TimedOut, Phrase::TimedOut { after: Span(limit) })
             }
-            e @ (CallError::Open | CallError::ProbeBusy) => {
-                Self::new(AttemptResult::CircuitOpen, e.to_string())
-            }
+            CallError::Open => Self::new(AttemptResult::CircuitOpen, Phrase::CircuitOpen {}),
+            CallError::ProbeBusy => Self::new(AttemptResult::CircuitOpen, Phrase::CircuitHalfOpen {}),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Why a tier gave no answer that counts: words for people, a label for metrics, and whether the breaker should hear of it.
 
+use crate::model::Phrase;
+
 crate::model::words!(
     /// What became of asking one tier, as metrics count it.
     AttemptResult {
@@ -67,6 +69,27 @@ impl Failure {
     /// subject that a filter declines, says nothing about the next question.
     pub fn trips(&self) -> bool {
         !matches!(self, Self::PromptTooLong(_) | Self::Declined(_))
+    }
+
+    /// The same words, so that they can be said in Russian.
+    pub fn said(self) -> Phrase {
+        match self {
+            Self::Refused(why) => Phrase::Unreachable { why },
+            Self::RateLimited(why) => Phrase::RateLimited { why },
+            Self::Unauthorised(why) => Phrase::RefusesOurKey { why },
+            Self::UnknownModel(why) => Phrase::NoSuchModel { why },
+            Self::PromptTooLong(why) => Phrase::PromptTooLong { why },
+            Self::Server(status, said) => Phrase::AnsweredBadly { status: status.to_string(), said },
+            Self::Declined(why) => Phrase::ModelDeclined { why },
+            Self::Truncated => Phrase::CutOff {},
+            Self::Garbled(why) => Phrase::Garbled { why },
+            Self::Rejected(Rejection::Schema(why)) => Phrase::WrongForm { why },
+            Self::Rejected(Rejection::InventedEvidence(cited)) => Phrase::InventedEvidence { cited },
+            Self::Rejected(Rejection::PlaybookNotOffered(playbook)) => {
+                Phrase::PlaybookNotOffered { playbook }
+            }
+            Self::Rejected(Rejection::ParamsNotOffered(why)) => Phrase::ParamsNotOffered { why },
+        }
     }
 
     /// True if the server surely did no work for it, so that no tokens were spent.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Severity;
+use super::{Said, Severity};
 
 super::words!(
     /// What kind of deviation a detector saw.
@@ -24,7 +24,7 @@ pub struct AnomalyEvent {
     pub service: String,
     pub severity: Severity,
     /// A sentence that says what it compares with: "`connection refused to <*>`: 214 in 60 s, usually 0–3".
-    pub title: String,
+    pub title: Said,
     /// Sample line, counts, expected range and so on; shown as evidence, never interpreted.
     pub detail: serde_json::Value,
     pub started_at: Timestamp,
@@ -56,7 +56,9 @@ pub struct Anomaly {
     pub key: String,
     pub service: String,
     pub severity: Severity,
-    pub title: String,
+    #[serde(serialize_with = "Said::as_text")]
+    #[schema(value_type = String)]
+    pub title: Said,
     pub detail: serde_json::Value,
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,

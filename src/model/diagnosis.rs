@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Said;
+
 super::words!(
     /// Who made the diagnosis. Ordered: a later tier improves on an earlier one.
     Tier {
@@ -18,7 +20,10 @@ super::words!(
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
-    pub text: String,
+    #[serde(serialize_with = "Said::as_text")]
+    #[schema(value_type = String)]
+    #[schemars(with = "String")]
+    pub text: Said,
     /// Ids of evidence of this incident; checked in code, never empty.
     pub evidence: Vec<String>,
 }
@@ -28,7 +33,9 @@ pub struct Claim {
 pub struct Missing {
     pub source: String,
     /// `circuit open`, `timed out after 3 s`, `telemetry incomplete since …`.
-    pub reason: String,
+    #[serde(serialize_with = "Said::as_text")]
+    #[schema(value_type = String)]
+    pub reason: Said,
 }
 
 /// A playbook that a tier would run; only ids and parameters that were offered.
@@ -46,7 +53,9 @@ pub struct Attempt {
     /// The provider: `openai`, `ollama`.
     pub provider: String,
     /// `answered`, or why not: `circuit open`, `timed out`, `answer cites E99, which was not sent`.
-    pub outcome: String,
+    #[serde(serialize_with = "Said::as_text")]
+    #[schema(value_type = String)]
+    pub outcome: Said,
     pub latency_ms: u64,
 }
 
@@ -59,7 +68,9 @@ pub struct Diagnosis {
     /// The model that answered; empty for rules.
     pub model: String,
     /// One or two sentences.
-    pub summary: String,
+    #[serde(serialize_with = "Said::as_text")]
+    #[schema(value_type = String)]
+    pub summary: Said,
     pub claims: Vec<Claim>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suggestion: Option<Suggestion>,
@@ -73,4 +84,13 @@ pub struct Diagnosis {
     pub cost_usd: f64,
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
+}
+
+impl Diagnosis {
+    /// Every sentence in it, in one order.
+    pub fn sentences(&mut self) -> impl Iterator<Item = &mut Said> {
+        let claims = self.claims.iter_mut().map(|c| &mut c.text);
+        let missing = self.missing.iter_mut().map(|m| &mut m.reason);
+        std::iter::once(&mut self.summary).chain(claims).chain(missing)
+    }
 }

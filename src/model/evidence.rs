@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Said;
+
 super::words!(
     /// Where a fact comes from; one evidence source may give several kinds.
     EvidenceKind {
@@ -26,7 +28,9 @@ pub struct Evidence {
     pub source: String,
     pub service: String,
     /// One line for people and prompts, secrets masked.
-    pub summary: String,
+    #[serde(serialize_with = "Said::as_text")]
+    #[schema(value_type = String)]
+    pub summary: Said,
     /// The numbers or lines behind it, bounded.
     pub data: serde_json::Value,
     /// When the fact held, not when we fetched it.

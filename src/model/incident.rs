@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Actor, Severity};
+use super::{Actor, Said, Severity};
 
 super::words!(
     /// Where an incident stands with people.
@@ -21,7 +21,9 @@ pub struct Incident {
     pub id: String,
     pub state: IncidentState,
     pub severity: Severity,
-    pub title: String,
+    #[serde(serialize_with = "Said::as_text")]
+    #[schema(value_type = String)]
+    pub title: Said,
     pub service: String,
     /// When the earliest of its signals began; before `opened_at`.
     #[schema(value_type = String, format = DateTime)]
@@ -52,8 +54,9 @@ pub struct Incident {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged_by: Option<Actor>,
     /// `alerts resolved`, or who did it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resolved_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "Said::as_text_opt")]
+    #[schema(value_type = Option<String>)]
+    pub resolved_by: Option<Said>,
 }
 
 impl Incident {
@@ -121,7 +124,9 @@ pub struct TimelineEntry {
     pub at: Timestamp,
     pub kind: TimelineKind,
     /// A sentence for people, secrets masked.
-    pub text: String,
+    #[serde(serialize_with = "Said::as_text")]
+    #[schema(value_type = String)]
+    pub text: Said,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<Actor>,
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Actor, Plan};
+use super::{Actor, Plan, Said};
 
 super::words!(
     /// Where a run stands. The last four are final.
@@ -41,7 +41,9 @@ pub struct Run {
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
     /// Why it ended as it did, or what it waits for.
-    pub outcome: String,
+    #[serde(serialize_with = "Said::as_text")]
+    #[schema(value_type = String)]
+    pub outcome: Said,
     pub steps: Vec<StepRecord>,
 }
 

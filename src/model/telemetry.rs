@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Labels;
+use super::{Labels, Said};
 
 super::words!(
     /// Ordered by seriousness. Syslog's and the libraries' words are mapped by `LogLevel::parse`.
@@ -80,7 +80,7 @@ pub enum Coverage {
     /// Telemetry of the service arrives; what is not in it did not happen.
     Known,
     /// Nobody can tell; `reason` goes on the diagnosis as missing evidence.
-    Unknown { reason: String },
+    Unknown { reason: Said },
 }
 
 /// How often one log template was seen.

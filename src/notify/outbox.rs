@@ -19,7 +19,7 @@ use crate::{
     clock,
     config::Settings,
     metrics,
-    model::{Actor, MessageState, Stage, TimelineKind, Verb},
+    model::{Actor, MessageState, Phrase, Said, Seconds, Stage, TimelineKind, Verb},
     retry::Backoff,
     store::{
         self, Store,
@@ -299,8 +299,8 @@ async fn ring_for(
     let mut tx = deps.store.write().await?;
     messages::rung(&mut tx, claimed, moment, now).await?;
     let us = Actor::aiops("notify");
-    let text = format!("rang {channel}");
-    store::timeline::add(&mut tx, &id, TimelineKind::Notified, &text, Some(&us)).await?;
+    let text = Phrase::Rang { channel };
+    store::timeline::add(&mut tx, &id, TimelineKind::Notified, text, Some(&us)).await?;
     tx.commit().await?;
     Ok(Outcome::Rung)
 }
@@ -436,10 +436,10 @@ async fn record(
             Ok(outcome)
         }
         Some(_) => {
-            let why = format!("not delivered before the deadline of {} s: {why}", deps.deadline.as_secs());
-            dead(deps, claimed, version, &why).await
+            let why = Phrase::NotBeforeDeadline { deadline: Seconds(deps.deadline.as_secs() as i64), why };
+            dead(deps, claimed, version, why.into()).await
         }
-        None => dead(deps, claimed, version, &why).await,
+        None => dead(deps, claimed, version, why.into()).await,
     }
 }
 
@@ -470,12 +470,18 @@ async fn delivered(
     }
     let us = Actor::aiops("notify");
     if sent.how == How::Posted {
-        store::timeline::add(&mut tx, &id, TimelineKind::Notified, &format!("told {channel}"), Some(&us))
-            .await?;
+        store::timeline::add(
+            &mut tx,
+            &id,
+            TimelineKind::Notified,
+            Phrase::Told { channel: channel.clone() },
+            Some(&us),
+        )
+        .await?;
     }
     if let Some(refused) = &sent.refused {
-        let text = format!("{channel} did not reach {refused}");
-        store::timeline::add(&mut tx, &id, TimelineKind::NotifyFailed, &text, Some(&us)).await?;
+        let text = Phrase::DidNotReach { channel: channel.clone(), refused: refused.clone() };
+        store::timeline::add(&mut tx, &id, TimelineKind::NotifyFailed, text, Some(&us)).await?;
         metrics::NOTIFY_REFUSED.with_label_values(&[channel.as_str()]).inc();
         tracing::error!(refused, "some recipients refuse for good");
     }
@@ -492,21 +498,21 @@ async fn delivered(
 }
 
 /// The end of this obligation: counted, in the incident's story, an alarm of our own, and shown on the other channels.
-async fn dead(deps: &Deps, claimed: Claimed, version: i64, why: &str) -> store::Result<Outcome> {
+async fn dead(deps: &Deps, claimed: Claimed, version: i64, why: Said) -> store::Result<Outcome> {
     let (id, channel) = (claimed.message.incident_id.clone(), claimed.message.channel.clone());
-    let known = claimed.message.last_error.as_deref() == Some(why);
-    tracing::error!(why, "a message cannot be delivered; it goes to the dead letters");
+    let known = claimed.message.last_error.as_deref() == Some(why.as_str());
+    tracing::error!(%why, "a message cannot be delivered; it goes to the dead letters");
     alarm::raise(Alarm::MessageDead, format!("{channel}: {why}"));
     let mut tx = deps.store.write().await?;
     if !known {
         // Before this message ends: the touch makes all of the incident's messages due, this one too.
-        let text = format!("{channel} could not be told: {why}");
+        let text = Phrase::CouldNotBeTold { channel, why: why.clone() };
         let us = Actor::aiops("notify");
-        store::timeline::add(&mut tx, &id, TimelineKind::NotifyFailed, &text, Some(&us)).await?;
+        store::timeline::add(&mut tx, &id, TimelineKind::NotifyFailed, text, Some(&us)).await?;
         store::incidents::touch(&mut tx, &id).await?;
     }
     let touched = version + i64::from(!known);
-    messages::give_up(&mut tx, claimed, touched, MessageState::Dead, why).await?;
+    messages::give_up(&mut tx, claimed, touched, MessageState::Dead, &why).await?;
     tx.commit().await?;
     Ok(Outcome::Dead)
 }

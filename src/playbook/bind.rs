@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::{Match, Param, Playbook, Source, Value};
 use crate::{
     config,
-    model::{Alert, AlertState, Anomaly, Incident, Offer, OfferedParam},
+    model::{Alert, AlertState, Anomaly, Incident, Offer, OfferedParam, Said},
 };
 
 /// What is known of an incident, for matching and binding.
@@ -24,7 +24,7 @@ pub struct Refusal {
     /// `playbooks/restart.yaml params.service`.
     pub clause: String,
     /// A sentence for people.
-    pub why: String,
+    pub why: Said,
 }
 
 impl Match {

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use super::{ApprovalMode, Facts, Finding, Level, Playbook, Refusal, bind, lint, parse, render};
 use crate::{
     config::{self, Language, Settings},
-    model::{Offer, Plan},
+    model::{Offer, Plan, Said},
 };
 
 /// Holds the current [`Catalog`]; cheap to ask.
@@ -154,7 +154,7 @@ impl Catalog {
     ) -> Result<Plan, Refusal> {
         let loaded = self.playbooks.get(id).ok_or_else(|| Refusal {
             clause: "playbooks.dir".into(),
-            why: format!("there is no playbook {id:?}"),
+            why: format!("there is no playbook {id:?}").into(),
         })?;
         if let Some(why) = &loaded.not_allowed {
             return Err(loaded.refusal("settings", why.clone()));
@@ -178,8 +178,8 @@ impl Catalog {
 }
 
 impl Loaded {
-    fn refusal(&self, key: &str, why: String) -> Refusal {
-        Refusal { clause: format!("{} {key}", self.file), why }
+    fn refusal(&self, key: &str, why: impl Into<Said>) -> Refusal {
+        Refusal { clause: format!("{} {key}", self.file), why: why.into() }
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Error, Result, find, is_stopped, start};
 use crate::{
     clock, metrics,
-    model::{Actor, Approval, ApprovalState, Plan, Stage, TimelineKind},
+    model::{Actor, Approval, ApprovalState, Phrase, Plan, Said, Stage, TimelineKind},
     store::{
         Tx, approvals, audit,
         decisions::{self, About},
@@ -17,23 +17,17 @@ use crate::{
 pub async fn approve(tx: &mut Tx, approval_id: &str, by: &Actor, shown_hash: &str) -> Result<String> {
     let approval = pending(tx, approval_id).await?;
     if approval.plan.hash() != approval.plan_hash {
-        return Err(Error::refused(
-            "approval.plan_hash",
-            "the stored plan is not the one that was proposed; nothing was run",
-        ));
+        return Err(Error::refused("approval.plan_hash", Phrase::NotTheProposedPlan {}));
     }
     if shown_hash != approval.plan_hash {
-        return Err(Error::refused(
-            "approval.plan_hash",
-            "you were shown another plan than this one; look at it again",
-        ));
+        return Err(Error::refused("approval.plan_hash", Phrase::ShownAnotherPlan {}));
     }
     if let Some(why) = is_stopped(tx).await? {
-        return Err(Error::refused("automation.stopped", format!("automation is {why}")));
+        return Err(Error::refused("automation.stopped", Phrase::AutomationIsGuard { stopped: why }));
     }
     let incident = find(tx, &approval.incident_id).await?;
     if !incident.is_open() {
-        return Err(Error::Conflict(format!("incident {} is resolved already", incident.short_id())));
+        return Err(Error::conflict(Phrase::ResolvedAlready { id: incident.short_id().to_owned() }));
     }
     close(tx, &approval, ApprovalState::Approved, by, None).await?;
     let title = &approval.plan.title;
@@ -49,9 +43,10 @@ pub async fn approve(tx: &mut Tx, approval_id: &str, by: &Actor, shown_hash: &st
 pub async fn reject(tx: &mut Tx, approval_id: &str, by: &Actor, reason: &str) -> Result<()> {
     let approval = pending(tx, approval_id).await?;
     close(tx, &approval, ApprovalState::Rejected, by, Some(reason).filter(|r| !r.is_empty())).await?;
-    let text = match reason {
-        "" => approval.plan.title.clone(),
-        reason => format!("{}: {reason}", approval.plan.title),
+    let title = approval.plan.title.clone();
+    let text: Said = match reason {
+        "" => title.into(),
+        reason => Phrase::WithReason { title, why: reason.into() }.into(),
     };
     timeline::add(tx, &approval.incident_id, TimelineKind::Rejected, &text, Some(by)).await?;
     let detail =
@@ -68,10 +63,7 @@ pub async fn run_by_hand(
     shown_hash: &str,
 ) -> Result<String> {
     if plan.hash() != shown_hash {
-        return Err(Error::refused(
-            "plan_hash",
-            "the plan is another one than you were shown; look at it again",
-        ));
+        return Err(Error::refused("plan_hash", Phrase::PlanChanged {}));
     }
     if let Some(id) = incident_id {
         find(tx, id).await?;
@@ -87,21 +79,29 @@ pub async fn run_by_hand(
 
 /// The approval, if it can still be answered.
 async fn pending(tx: &mut Tx, id: &str) -> Result<Approval> {
-    let approval = approvals::get(tx, id).await?.ok_or_else(|| Error::NotFound(format!("approval {id}")))?;
+    let approval = approvals::get(tx, id)
+        .await?
+        .ok_or_else(|| Error::not_found(Phrase::NoApproval { id: id.to_owned() }))?;
     let by = approval.decided_by.as_ref().map_or_else(|| "aiops".to_owned(), ToString::to_string);
-    let conflict = |text: String| Err(Error::Conflict(text));
+    let conflict = |why: Phrase| Err(Error::conflict(why));
+    let expired = || Phrase::QuestionExpired { at: approval.expires_at.to_string() };
     match approval.state {
-        ApprovalState::Pending if approval.expires_at <= clock::now() => {
-            conflict(format!("this question expired at {}", approval.expires_at))
-        }
+        ApprovalState::Pending if approval.expires_at <= clock::now() => conflict(expired()),
         ApprovalState::Pending => Ok(approval),
-        ApprovalState::Approved => conflict(format!("{by} has approved this already")),
-        ApprovalState::Rejected => conflict(format!("{by} has rejected this already")),
-        ApprovalState::Expired => conflict(format!("this question expired at {}", approval.expires_at)),
-        ApprovalState::Superseded => conflict(format!(
-            "this question is closed: {}",
-            approval.reason.as_deref().unwrap_or("a newer plan took its place")
-        )),
+        ApprovalState::Approved => conflict(Phrase::ApprovedAlready { by }),
+        ApprovalState::Rejected => conflict(Phrase::RejectedAlready { by }),
+        ApprovalState::Expired => conflict(expired()),
+        ApprovalState::Superseded => conflict(Phrase::QuestionClosed {
+            why: match approval.reason.as_deref() {
+                None => Phrase::NewerPlan {}.into(),
+                // The reason is kept as text; these two are ours.
+                Some(why) => [Phrase::NewerPlan {}, Phrase::IncidentResolved {}]
+                    .into_iter()
+                    .map(Said::from)
+                    .find(|ours| *ours == why)
+                    .unwrap_or_else(|| why.into()),
+            },
+        }),
     }
 }
 
@@ -114,7 +114,7 @@ async fn close(
     reason: Option<&str>,
 ) -> Result<()> {
     if !approvals::decide(tx, &a.id, state, by, clock::now(), reason).await? {
-        return Err(Error::Conflict("somebody else has just answered this".into()));
+        return Err(Error::conflict(Phrase::JustAnswered {}));
     }
     metrics::APPROVALS.with_label_values(&[state.as_str()]).inc();
     Ok(())

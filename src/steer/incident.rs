@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Error, Result};
 use crate::{
     clock, metrics,
-    model::{Actor, ApprovalState, Incident, IncidentState, Stage, TimelineKind},
+    model::{Actor, ApprovalState, Incident, IncidentState, Phrase, Said, Stage, TimelineKind},
     store,
     store::{
         Tx, approvals, audit,
@@ -19,7 +19,9 @@ pub async fn find(tx: &mut Tx, id: &str) -> Result<Incident> {
     if let Some(incident) = incidents::lock(tx, id).await? {
         return Ok(incident);
     }
-    incidents::by_short_id(tx, id).await?.ok_or_else(|| Error::NotFound(format!("incident {id}")))
+    incidents::by_short_id(tx, id)
+        .await?
+        .ok_or_else(|| Error::not_found(Phrase::NoIncident { id: id.to_owned() }))
 }
 
 /// Somebody looks after it.
@@ -27,17 +29,18 @@ pub async fn acknowledge(tx: &mut Tx, id: &str, by: &Actor) -> Result<Incident> 
     let mut incident = find(tx, id).await?;
     match (incident.state, &incident.acknowledged_by) {
         (IncidentState::Resolved, _) => {
-            return Err(Error::Conflict(format!("incident {} is resolved already", incident.short_id())));
+            return Err(Error::conflict(Phrase::ResolvedAlready { id: incident.short_id().to_owned() }));
         }
         (IncidentState::Acknowledged, Some(other)) => {
-            return Err(Error::Conflict(format!("{other} has acknowledged it already")));
+            return Err(Error::conflict(Phrase::AcknowledgedAlready { by: other.to_string() }));
         }
         _ => {}
     }
     incident.state = IncidentState::Acknowledged;
     incident.acknowledged_by = Some(by.clone());
     incidents::save(tx, &incident).await?;
-    told(tx, &incident, by, "ack", TimelineKind::Acknowledged, "Acknowledged", "acknowledged").await?;
+    told(tx, &incident, by, "ack", TimelineKind::Acknowledged, Phrase::Acknowledged {}, "acknowledged")
+        .await?;
     Ok(incident)
 }
 
@@ -45,23 +48,28 @@ pub async fn acknowledge(tx: &mut Tx, id: &str, by: &Actor) -> Result<Incident> 
 pub async fn resolve(tx: &mut Tx, id: &str, by: &Actor, reason: &str) -> Result<Incident> {
     let mut incident = find(tx, id).await?;
     if !incident.is_open() {
-        let how = incident.resolved_by.as_deref().unwrap_or("unknown");
-        return Err(Error::Conflict(format!("incident {} is resolved already ({how})", incident.short_id())));
+        let id = incident.short_id().to_owned();
+        return Err(Error::conflict(match incident.resolved_by {
+            Some(how) => Phrase::ResolvedAlreadyBy { id, how },
+            None => Phrase::ResolvedAlready { id },
+        }));
     }
     incident.state = IncidentState::Resolved;
     incident.resolved_at = Some(clock::now());
-    incident.resolved_by = Some(by.to_string());
+    incident.resolved_by = Some(by.to_string().into());
     incidents::save(tx, &incident).await?;
-    supersede_questions(tx, &incident.id, "the incident was resolved").await?;
-    let text =
-        if reason.is_empty() { "Resolved by hand".to_owned() } else { format!("Resolved by hand: {reason}") };
-    told(tx, &incident, by, "resolve", TimelineKind::Resolved, &text, "resolved").await?;
+    supersede_questions(tx, &incident.id, &Phrase::IncidentResolved {}.into()).await?;
+    let text = match reason {
+        "" => Phrase::ResolvedByHand {},
+        reason => Phrase::ResolvedByHandFor { reason: reason.to_owned() },
+    };
+    told(tx, &incident, by, "resolve", TimelineKind::Resolved, text, "resolved").await?;
     metrics::INCIDENT_TRANSITIONS.with_label_values(&[IncidentState::Resolved.as_str()]).inc();
     Ok(incident)
 }
 
 /// Closes the questions about an incident that nobody needs to answer any more.
-pub async fn supersede_questions(tx: &mut Tx, incident_id: &str, why: &str) -> store::Result<()> {
+pub async fn supersede_questions(tx: &mut Tx, incident_id: &str, why: &Said) -> store::Result<()> {
     let by = Actor::aiops("steer");
     for a in approvals::of(tx, incident_id).await? {
         if a.state == ApprovalState::Pending
@@ -80,12 +88,13 @@ async fn told(
     by: &Actor,
     action: &str,
     kind: TimelineKind,
-    text: &str,
+    text: Phrase,
     outcome: &str,
 ) -> Result<()> {
     let id = &incident.id;
-    audit::add(tx, by, action, &format!("incident:{id}"), &json!({ "text": text })).await?;
-    timeline::add(tx, id, kind, text, Some(by)).await?;
+    let text = Said::from(text);
+    audit::add(tx, by, action, &format!("incident:{id}"), &json!({ "text": text.as_str() })).await?;
+    timeline::add(tx, id, kind, &text, Some(by)).await?;
     let why = format!("{text} by {by}");
     decisions::add(tx, Stage::Decide, About::incident(id), outcome, "a person", &why).await?;
     incidents::touch(tx, id).await?;

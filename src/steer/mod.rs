@@ -22,20 +22,23 @@ pub use start::{GuardResult, guards, start};
 pub use switch::{is_stopped, start_automation, stop_automation};
 pub use watch::{Stop, StopReason};
 
-use crate::store;
+use crate::{
+    model::{Language, Phrase, Said},
+    store,
+};
 
 /// Why it was not done. The text is safe to show.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// 404.
-    #[error("there is no {0}")]
-    NotFound(String),
+    #[error("{0}")]
+    NotFound(Said),
     /// 409: it stands differently than the caller thinks: answered already, resolved already.
     #[error("{0}")]
-    Conflict(String),
+    Conflict(Said),
     /// 409: a rule forbids it; the clause names the rule.
     #[error("{why}")]
-    Refused { clause: String, why: String },
+    Refused { clause: String, why: Said },
     #[error(transparent)]
     Store(#[from] store::Error),
 }
@@ -43,7 +46,22 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    fn refused(clause: &str, why: impl Into<String>) -> Self {
+    /// In the reader's language; what the store says is for the logs.
+    pub fn in_language(&self, language: Language) -> String {
+        match self {
+            Self::NotFound(why) | Self::Conflict(why) | Self::Refused { why, .. } => {
+                why.in_language(language)
+            }
+            Self::Store(error) => error.to_string(),
+        }
+    }
+    fn not_found(what: Phrase) -> Self {
+        Self::NotFound(what.into())
+    }
+    fn conflict(why: Phrase) -> Self {
+        Self::Conflict(why.into())
+    }
+    fn refused(clause: &str, why: impl Into<Said>) -> Self {
         Self::Refused { clause: clause.to_owned(), why: why.into() }
     }
 }

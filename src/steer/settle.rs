@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Error, Result, is_stopped};
 use crate::{
     clock, metrics,
-    model::{Actor, JobKind, NewJob, Phase, Run, RunState, Stage, StepState, TimelineKind},
+    model::{Actor, JobKind, NewJob, Phase, Phrase, Run, RunState, Said, Stage, StepState, TimelineKind},
     store::{
         Tx, audit,
         decisions::{self, About},
@@ -27,23 +27,33 @@ crate::model::words!(
     }
 );
 
+impl Answer {
+    fn said(self) -> Said {
+        let phrase = match self {
+            Self::Continue => Phrase::Continue {},
+            Self::Retry => Phrase::Retry {},
+            Self::RollBack => Phrase::RollBack {},
+            Self::Abort => Phrase::Abort {},
+        };
+        phrase.into()
+    }
+}
+
 /// Lets a waiting run go on as the human says.
 pub async fn settle_step(tx: &mut Tx, run_id: &str, answer: Answer, by: &Actor) -> Result<()> {
-    let run = runs::get(tx, run_id).await?.ok_or_else(|| Error::NotFound(format!("run {run_id}")))?;
+    let run = runs::get(tx, run_id)
+        .await?
+        .ok_or_else(|| Error::not_found(Phrase::NoRun { id: run_id.to_owned() }))?;
     if run.state != RunState::NeedsHuman {
-        return Err(Error::Conflict(format!(
-            "run {} is {}, it waits for nobody",
-            crate::model::short_id(&run.id),
-            run.state
-        )));
+        return Err(Error::conflict(Phrase::RunWaitsForNobody {
+            run: crate::model::short_id(&run.id).to_owned(),
+            state: run.state,
+        }));
     }
     if answer != Answer::Abort
         && let Some(why) = is_stopped(tx).await?
     {
-        return Err(Error::refused(
-            "automation.stopped",
-            format!("automation is {why}; start it first, or abort the run"),
-        ));
+        return Err(Error::refused("automation.stopped", Phrase::StartItFirst { stopped: why }));
     }
     let phase = phase(&run);
     if let Some(step) = run.steps.iter().rev().find(|s| s.phase == phase && s.state == StepState::Unknown)
@@ -55,12 +65,16 @@ pub async fn settle_step(tx: &mut Tx, run_id: &str, answer: Answer, by: &Actor) 
         done.output = format!("{}\ntaken as done by {by}", step.output).trim_start().to_owned();
         runs::journal(tx, &run.id, &done).await?;
     }
-    let (state, outcome) = match (answer, phase) {
-        (Answer::Abort, _) => (RunState::Cancelled, format!("aborted by {by}")),
-        (Answer::RollBack, _) | (_, Phase::Rollback) => (RunState::RollingBack, format!("{answer} by {by}")),
-        (_, Phase::Main) => (RunState::Running, format!("{answer} by {by}")),
+    let state = match (answer, phase) {
+        (Answer::Abort, _) => RunState::Cancelled,
+        (Answer::RollBack, _) | (_, Phase::Rollback) => RunState::RollingBack,
+        (_, Phase::Main) => RunState::Running,
     };
-    runs::set_state(tx, &run.id, state, &outcome).await?;
+    let outcome = match answer {
+        Answer::Abort => Phrase::AbortedBy { by: by.to_string() },
+        answer => Phrase::AnsweredBy { answer: answer.said(), by: by.to_string() },
+    };
+    runs::set_state(tx, &run.id, state, &outcome.into()).await?;
     if state == RunState::Cancelled {
         metrics::RUNS.with_label_values(&[state.as_str()]).inc();
     } else {
@@ -82,7 +96,14 @@ async fn told(tx: &mut Tx, run: &Run, answer: Answer, state: RunState, by: &Acto
     decisions::add(tx, Stage::Act, about, answer.as_str(), "a person", &why).await?;
     if let Some(id) = &run.incident_id {
         let kind = if state.is_final() { TimelineKind::RunFinished } else { TimelineKind::RunStarted };
-        timeline::add(tx, id, kind, &format!("{}: {answer}", run.plan.title), Some(by)).await?;
+        timeline::add(
+            tx,
+            id,
+            kind,
+            Phrase::WithReason { title: run.plan.title.clone(), why: answer.said() },
+            Some(by),
+        )
+        .await?;
         incidents::touch(tx, id).await?;
     }
     Ok(())

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Error, Result};
 use crate::{
     clock, ids,
-    model::{Actor, JobKind, Matchers, NewJob, Silence},
+    model::{Actor, JobKind, Matchers, NewJob, Phrase, Silence},
     store::{Tx, audit, incidents, jobs, silences},
 };
 
@@ -35,11 +35,11 @@ pub async fn silence(
 /// Ends a silence now, by its id or the last characters of it. Whatever was held back is looked at again at once.
 pub async fn expire_silence(tx: &mut Tx, id: &str, by: &Actor) -> Result<Silence> {
     let Some(mut silence) = silences::find(tx, id).await? else {
-        return Err(Error::NotFound(format!("silence {id}")));
+        return Err(Error::not_found(Phrase::NoSilence { id: id.to_owned() }));
     };
     let now = clock::now();
     if !silences::end(tx, &silence.id, now).await? {
-        return Err(Error::Conflict(format!("silence {} is over already", silence.short_id())));
+        return Err(Error::conflict(Phrase::SilenceIsOver { id: silence.short_id().to_owned() }));
     }
     silence.until = now;
     audit::add(tx, by, "silence.expire", &format!("silence:{}", silence.id), &json!({})).await?;

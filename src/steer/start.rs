@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Error, Result, is_stopped};
 use crate::{
     clock, ids, metrics,
-    model::{Actor, JobKind, NewJob, Plan, Run, RunState, Stage, TimelineKind},
+    model::{Actor, JobKind, NewJob, Phrase, Plan, Run, RunState, Said, Span, Stage, TimelineKind},
     store::{
         Tx,
         decisions::{self, About},
@@ -26,7 +26,9 @@ pub struct GuardResult {
     pub clause: String,
     pub holds: bool,
     /// A sentence: how it stands.
-    pub text: String,
+    #[serde(serialize_with = "Said::as_text")]
+    #[schema(value_type = String)]
+    pub text: Said,
     /// When it may hold again, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -34,8 +36,8 @@ pub struct GuardResult {
 }
 
 impl GuardResult {
-    fn new(clause: &str, holds: bool, text: String, until: Option<Timestamp>) -> Self {
-        Self { clause: clause.into(), holds, text, until: until.filter(|_| !holds) }
+    fn new(clause: &str, holds: bool, text: Phrase, until: Option<Timestamp>) -> Self {
+        Self { clause: clause.into(), holds, text: text.into(), until: until.filter(|_| !holds) }
     }
 }
 
@@ -43,13 +45,18 @@ impl GuardResult {
 pub async fn guards(tx: &mut Tx, plan: &Plan) -> Result<Vec<GuardResult>> {
     let now = clock::now();
     let stopped = is_stopped(tx).await?;
-    let text =
-        stopped.as_ref().map_or_else(|| "automation runs".to_owned(), |why| format!("automation is {why}"));
-    let mut out = vec![GuardResult::new("automation.stopped", stopped.is_none(), text, None)];
+    let runs_at_all = stopped.is_none();
+    let text = match stopped {
+        None => Phrase::AutomationRuns {},
+        Some(stopped) => Phrase::AutomationIsGuard { stopped },
+    };
+    let mut out = vec![GuardResult::new("automation.stopped", runs_at_all, text, None)];
     let holder = runs::active_on(tx, &plan.target).await?;
     let text = match &holder {
-        None => format!("nothing else acts on {}", plan.target),
-        Some(id) => format!("run {} acts on {}", crate::model::short_id(id), plan.target),
+        None => Phrase::NothingElseActs { target: plan.target.clone() },
+        Some(id) => {
+            Phrase::RunActs { run: crate::model::short_id(id).to_owned(), target: plan.target.clone() }
+        }
     };
     let soon = Some(clock::after(now, Duration::from_secs(30)));
     out.push(GuardResult::new("guards.lock", holder.is_none(), text, soon));
@@ -73,14 +80,10 @@ fn cooldown(plan: &Plan, recent: &[(String, Timestamp)], now: Timestamp) -> Opti
     let holds = until.is_none_or(|until| until <= now);
     let text = match last {
         Some(at) if !holds => {
-            let ago = humantime::format_duration(Duration::from_secs(clock::between(at, now).as_secs()));
-            format!(
-                "last run on {} was {ago} ago; not again within {}",
-                plan.target,
-                humantime::format_duration(wanted)
-            )
+            let ago = Span(Duration::from_secs(clock::between(at, now).as_secs()));
+            Phrase::RanLately { target: plan.target.clone(), ago, within: Span(wanted) }
         }
-        _ => format!("no run on {} within {}", plan.target, humantime::format_duration(wanted)),
+        _ => Phrase::DidNotRunLately { target: plan.target.clone(), within: Span(wanted) },
     };
     Some(GuardResult::new("guards.cooldown", holds, text, until))
 }
@@ -91,8 +94,8 @@ fn rate(plan: &Plan, recent: &[(String, Timestamp)], now: Timestamp) -> Option<G
     let mut times: Vec<Timestamp> = recent.iter().map(|(_, at)| *at).filter(|at| *at > from).collect();
     times.sort_unstable();
     let holds = times.len() < rate.count as usize;
-    let per = humantime::format_duration(rate.per);
-    let text = format!("{} of at most {} runs within {per}", times.len(), rate.count);
+    let (done, most) = (times.len() as i64, i64::from(rate.count));
+    let text = Phrase::RunsOfAtMost { done, most, per: Span(rate.per) };
     let until = times
         .len()
         .checked_sub(rate.count as usize)
@@ -107,7 +110,7 @@ fn max_targets(plan: &Plan, recent: &[(String, Timestamp)], now: Timestamp) -> O
     let lately: Vec<_> = recent.iter().filter(|(_, at)| *at > from).collect();
     let others: BTreeSet<&str> =
         lately.iter().map(|(t, _)| t.as_str()).filter(|t| *t != plan.target).collect();
-    let text = format!("{} other targets within an hour; at most {max} in all", others.len());
+    let text = Phrase::TargetsOfAtMost { others: others.len() as i64, most: max as i64 };
     let until = lately.iter().map(|(_, at)| clock::after(*at, BLAST_WINDOW)).min();
     Some(GuardResult::new("guards.max_targets", others.len() < max, text, until))
 }
@@ -127,11 +130,11 @@ pub async fn start(tx: &mut Tx, plan: Plan, incident_id: Option<&str>, allowed_b
         allowed_by: allowed_by.clone(),
         started_at: clock::now(),
         finished_at: None,
-        outcome: String::new(),
+        outcome: Said::default(),
         steps: Vec::new(),
     };
     runs::insert(tx, &run).await.map_err(|e| match e.is_conflict() {
-        true => Error::refused("guards.lock", format!("another run acts on {}", run.plan.target)),
+        true => Error::refused("guards.lock", Phrase::AnotherRunActs { target: run.plan.target.clone() }),
         false => e.into(),
     })?;
     jobs::enqueue(tx, &NewJob { kind: JobKind::Run, subject: run.id.clone(), run_at: run.started_at })

@@ -5,14 +5,14 @@ use serde_json::json;
 use super::{Error, Result};
 use crate::{
     clock,
-    model::{Actor, JobKind, NewJob},
+    model::{Actor, JobKind, NewJob, Phrase, Said},
     store::{Tx, audit, flags, incidents, jobs},
 };
 
 /// Stops all automation, for all replicas.
 pub async fn stop_automation(tx: &mut Tx, by: &Actor, reason: &str) -> Result<()> {
     if let Some(why) = is_stopped(tx).await? {
-        return Err(Error::Conflict(format!("automation is {why} already")));
+        return Err(Error::conflict(Phrase::AutomationIsAlready { stopped: why }));
     }
     let value = json!({ "by": by, "reason": reason, "at": clock::now() });
     flags::set(tx, flags::STOPPED, &value).await?;
@@ -23,7 +23,7 @@ pub async fn stop_automation(tx: &mut Tx, by: &Actor, reason: &str) -> Result<()
 /// Lets automation act again. Open incidents are decided about anew; runs that were stopped wait for an answer each.
 pub async fn start_automation(tx: &mut Tx, by: &Actor) -> Result<()> {
     if is_stopped(tx).await?.is_none() {
-        return Err(Error::Conflict("automation is not stopped".into()));
+        return Err(Error::conflict(Phrase::AutomationIsNotStopped {}));
     }
     flags::clear(tx, flags::STOPPED).await?;
     audit::add(tx, by, "automation.start", "automation", &json!({})).await?;
@@ -36,15 +36,18 @@ pub async fn start_automation(tx: &mut Tx, by: &Actor) -> Result<()> {
 }
 
 /// `stopped by … : reason`, while it is.
-pub async fn is_stopped(tx: &mut Tx) -> Result<Option<String>> {
-    Ok(flags::get(tx, flags::STOPPED).await?.map(|value| who_and_why("stopped", &value)))
+pub async fn is_stopped(tx: &mut Tx) -> Result<Option<Said>> {
+    let Some(value) = flags::get(tx, flags::STOPPED).await? else { return Ok(None) };
+    let phrase = match who_and_why(&value) {
+        (by, None) => Phrase::StoppedBy { by },
+        (by, Some(reason)) => Phrase::StoppedByFor { by, reason },
+    };
+    Ok(Some(phrase.into()))
 }
 
-/// `stopped by … : reason`, from `{"by": …, "reason": …}`.
-pub(super) fn who_and_why(what: &str, value: &serde_json::Value) -> String {
+/// From `{"by": …, "reason": …}`; an empty reason is none.
+pub(super) fn who_and_why(value: &serde_json::Value) -> (String, Option<String>) {
     let by = serde_json::from_value::<Actor>(value["by"].clone())
         .map_or_else(|_| "somebody".into(), |a| a.to_string());
-    let reason =
-        value["reason"].as_str().filter(|r| !r.is_empty()).map(|r| format!(": {r}")).unwrap_or_default();
-    format!("{what} by {by}{reason}")
+    (by, value["reason"].as_str().filter(|r| !r.is_empty()).map(str::to_owned))
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, is_cancelled, is_stopped};
-use crate::store::Store;
+use crate::{model::Said, store::Store};
 
 /// The switch holds within a second: this, and the time that a process needs to end.
 const POLL: Duration = Duration::from_millis(250);
@@ -21,9 +21,9 @@ const GRACE: Duration = Duration::from_secs(4);
 #[derive(Clone, Debug, PartialEq)]
 pub enum StopReason {
     /// `cancelled by … : reason`.
-    Cancelled(String),
+    Cancelled(Said),
     /// `stopped by … : reason`.
-    Switch(String),
+    Switch(Said),
     Shutdown,
 }
 

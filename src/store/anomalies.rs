@@ -18,9 +18,11 @@ struct Row {
     started_at: i64,
     ended_at: Option<i64>,
     incident_id: Option<String>,
+    said: Option<String>,
 }
 
-const COLUMNS: &str = "id, kind, key, service, severity, title, detail, started_at, ended_at, incident_id";
+const COLUMNS: &str =
+    "id, kind, key, service, severity, title, detail, started_at, ended_at, incident_id, said";
 
 impl Row {
     fn model(self) -> Result<Anomaly> {
@@ -33,7 +35,7 @@ impl Row {
             id: self.id,
             key: self.key,
             service: self.service,
-            title: self.title,
+            title: row::said(self.title, self.said.as_deref()),
             incident_id: self.incident_id,
         })
     }
@@ -56,9 +58,10 @@ pub async fn save(tx: &mut Tx, anomalies: &[&Anomaly]) -> Result<()> {
             .push_bind(row::to_json(&a.detail))
             .push_bind(row::micros(a.started_at))
             .push_bind(a.ended_at.map(row::micros))
-            .push_bind(a.incident_id.as_deref()),
+            .push_bind(a.incident_id.as_deref())
+            .push_bind(row::phrase(&a.title)),
         "ON CONFLICT (id) DO UPDATE SET severity = excluded.severity, title = excluded.title, detail = excluded.detail, \
-         ended_at = excluded.ended_at, incident_id = excluded.incident_id"
+         ended_at = excluded.ended_at, incident_id = excluded.incident_id, said = excluded.said"
     );
     Ok(())
 }

@@ -12,6 +12,7 @@ struct Row {
     source: String,
     service: String,
     summary: String,
+    said: Option<String>,
     data: String,
     observed_at: i64,
 }
@@ -25,7 +26,7 @@ impl Row {
             observed_at: row::time(self.observed_at),
             source: self.source,
             service: self.service,
-            summary: self.summary,
+            summary: row::said(self.summary, self.said.as_deref()),
         })
     }
 }
@@ -38,19 +39,20 @@ pub async fn save(tx: &mut Tx, incident_id: &str, e: &Evidence) -> Result<()> {
             .ok_or_else(|| Error::Damaged(format!("evidence id {:?} is not E and a number", e.id)))?;
     exec!(tx, |c| {
         sqlx::query(
-        "INSERT INTO evidence (incident_id, number, kind, source, service, summary, data, observed_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (incident_id, number) DO UPDATE SET kind = excluded.kind, \
+        "INSERT INTO evidence (incident_id, number, kind, source, service, summary, data, observed_at, said) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (incident_id, number) DO UPDATE SET kind = excluded.kind, \
          source = excluded.source, service = excluded.service, summary = excluded.summary, data = excluded.data, \
-         observed_at = excluded.observed_at"
+         observed_at = excluded.observed_at, said = excluded.said"
     )
     .bind(incident_id)
     .bind(number)
     .bind(e.kind.as_str())
     .bind(&e.source)
     .bind(&e.service)
-    .bind(&e.summary)
+    .bind(e.summary.as_str())
     .bind(row::to_json(&e.data))
     .bind(row::micros(e.observed_at))
+    .bind(row::phrase(&e.summary))
     })?;
     Ok(())
 }
@@ -59,7 +61,7 @@ pub async fn save(tx: &mut Tx, incident_id: &str, e: &Evidence) -> Result<()> {
 pub async fn of(tx: &mut Tx, incident_id: &str) -> Result<Vec<Evidence>> {
     let rows: Vec<Row> = sql!(tx, |c| {
         sqlx::query_as(
-        "SELECT number, kind, source, service, summary, data, observed_at FROM evidence WHERE incident_id = $1 \
+        "SELECT number, kind, source, service, summary, data, observed_at, said FROM evidence WHERE incident_id = $1 \
          ORDER BY number LIMIT 1000"
     )
     .bind(incident_id)

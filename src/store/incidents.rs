@@ -26,10 +26,12 @@ struct Row {
     suppressed: Option<String>,
     acknowledged_by: Option<String>,
     resolved_by: Option<String>,
+    title_said: Option<String>,
+    resolved_by_said: Option<String>,
 }
 
 const COLUMNS: &str = "id, state, severity, title, service, started_at, opened_at, updated_at, last_signal_at, resolved_at, alert_count, \
-    firing_count, version, episode, flapping, suppressed, acknowledged_by, resolved_by";
+    firing_count, version, episode, flapping, suppressed, acknowledged_by, resolved_by, title_said, resolved_by_said";
 
 impl Row {
     fn model(self) -> Result<Incident> {
@@ -43,7 +45,7 @@ impl Row {
             resolved_at: self.resolved_at.map(row::time),
             acknowledged_by: row::from_json_opt(self.acknowledged_by.as_deref())?,
             id: self.id,
-            title: self.title,
+            title: row::said(self.title, self.title_said.as_deref()),
             service: self.service,
             alert_count: self.alert_count,
             firing_count: self.firing_count,
@@ -51,7 +53,7 @@ impl Row {
             episode: self.episode,
             flapping: self.flapping,
             suppressed: self.suppressed,
-            resolved_by: self.resolved_by,
+            resolved_by: self.resolved_by.map(|by| row::said(by, self.resolved_by_said.as_deref())),
         })
     }
 }
@@ -201,6 +203,8 @@ pub async fn save_held(tx: &mut Tx, all: &[&Held]) -> Result<()> {
                 .push_bind(i.suppressed.as_deref())
                 .push_bind(i.acknowledged_by.as_ref().map(row::to_json))
                 .push_bind(i.resolved_by.as_deref())
+                .push_bind(row::phrase(&i.title))
+                .push_bind(i.resolved_by.as_ref().and_then(row::phrase))
                 .push_bind(row::to_json(&newest.iter().map(|t| row::micros(*t)).collect::<Vec<_>>()))
         },
         "ON CONFLICT (id) DO UPDATE SET state = excluded.state, severity = excluded.severity, title = excluded.title, \
@@ -208,7 +212,8 @@ pub async fn save_held(tx: &mut Tx, all: &[&Held]) -> Result<()> {
          last_signal_at = excluded.last_signal_at, resolved_at = excluded.resolved_at, \
          alert_count = excluded.alert_count, firing_count = excluded.firing_count, version = excluded.version, \
          episode = excluded.episode, flapping = excluded.flapping, suppressed = excluded.suppressed, \
-         acknowledged_by = excluded.acknowledged_by, resolved_by = excluded.resolved_by, flips = excluded.flips"
+         acknowledged_by = excluded.acknowledged_by, resolved_by = excluded.resolved_by, \
+         title_said = excluded.title_said, resolved_by_said = excluded.resolved_by_said, flips = excluded.flips"
     );
     tx.wake.timeline = true;
     Ok(())
@@ -218,13 +223,14 @@ pub async fn save_held(tx: &mut Tx, all: &[&Held]) -> Result<()> {
 pub async fn save(tx: &mut Tx, i: &Incident) -> Result<()> {
     exec!(tx, |c| {
         sqlx::query(
-        "UPDATE incidents SET state = $2, resolved_at = $3, acknowledged_by = $4, resolved_by = $5 WHERE id = $1"
+        "UPDATE incidents SET state = $2, resolved_at = $3, acknowledged_by = $4, resolved_by = $5, resolved_by_said = $6 WHERE id = $1"
     )
     .bind(&i.id)
     .bind(i.state.as_str())
     .bind(i.resolved_at.map(row::micros))
     .bind(i.acknowledged_by.as_ref().map(row::to_json))
     .bind(i.resolved_by.as_deref())
+    .bind(i.resolved_by.as_ref().and_then(row::phrase))
     })?;
     tx.wake.timeline = true;
     Ok(())

@@ -13,6 +13,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "buttons", include_str!("migrations/0002_buttons.sql")),
     (3, "rings", include_str!("migrations/0003_rings.sql")),
     (4, "silences", include_str!("migrations/0004_silences.sql")),
+    (5, "said", include_str!("migrations/0005_said.sql")),
     (6, "batches", include_str!("migrations/0006_batches.sql")),
 ];
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Error, Result};
+use crate::model::{Phrase, Said};
 
 /// Microseconds since the epoch.
 pub(super) fn micros(at: Timestamp) -> i64 {
@@ -30,4 +31,15 @@ pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T> {
 
 pub(super) fn from_json_opt<T: DeserializeOwned>(text: Option<&str>) -> Result<Option<T>> {
     text.map(from_json).transpose()
+}
+
+/// The column beside a sentence's English: none if the words are not ours.
+pub(super) fn phrase(said: &Said) -> Option<String> {
+    said.phrase().map(to_json)
+}
+
+/// A sentence from its two columns. A phrase that this version does not know leaves its English.
+pub(super) fn said(text: String, phrase: Option<&str>) -> Said {
+    let known: Option<Phrase> = phrase.and_then(|json| serde_json::from_str(json).ok());
+    Said::stored(text, known)
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, FromRow};
 
 use super::{Page, Result, Tx, exec, flags, page, row, sql};
-use crate::model::{Run, RunState, StepRecord};
+use crate::model::{Run, RunState, Said, StepRecord};
 
 #[derive(FromRow)]
 struct Row {
@@ -17,9 +17,11 @@ struct Row {
     started_at: i64,
     finished_at: Option<i64>,
     outcome: String,
+    said: Option<String>,
 }
 
-const COLUMNS: &str = "id, incident_id, state, plan, plan_hash, allowed_by, started_at, finished_at, outcome";
+const COLUMNS: &str =
+    "id, incident_id, state, plan, plan_hash, allowed_by, started_at, finished_at, outcome, said";
 
 impl Row {
     fn model(self, steps: Vec<StepRecord>) -> Result<Run> {
@@ -32,7 +34,7 @@ impl Row {
             id: self.id,
             incident_id: self.incident_id,
             plan_hash: self.plan_hash,
-            outcome: self.outcome,
+            outcome: row::said(self.outcome, self.said.as_deref()),
             steps,
         })
     }
@@ -69,8 +71,8 @@ impl StepRow {
 pub async fn insert(tx: &mut Tx, r: &Run) -> Result<()> {
     exec!(tx, |c| {
         sqlx::query(
-        "INSERT INTO runs (id, incident_id, state, playbook, target, plan, plan_hash, allowed_by, started_at, outcome) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+        "INSERT INTO runs (id, incident_id, state, playbook, target, plan, plan_hash, allowed_by, started_at, outcome, said) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
     )
     .bind(&r.id)
     .bind(r.incident_id.as_deref())
@@ -81,7 +83,8 @@ pub async fn insert(tx: &mut Tx, r: &Run) -> Result<()> {
     .bind(&r.plan_hash)
     .bind(row::to_json(&r.allowed_by))
     .bind(row::micros(r.started_at))
-    .bind(&r.outcome)
+    .bind(r.outcome.as_str())
+    .bind(row::phrase(&r.outcome))
     })?;
     Ok(())
 }
@@ -148,13 +151,16 @@ pub async fn steps(tx: &mut Tx, run_id: &str) -> Result<Vec<StepRecord>> {
 }
 
 /// Also forgets the wish to cancel it, unless the run goes on: a human who lets it go on later has seen that wish.
-pub async fn set_state(tx: &mut Tx, id: &str, state: RunState, outcome: &str) -> Result<()> {
+pub async fn set_state(tx: &mut Tx, id: &str, state: RunState, outcome: &Said) -> Result<()> {
     let finished = state.is_final().then(|| row::micros(crate::clock::now()));
-    exec!(tx, |c| sqlx::query("UPDATE runs SET state = $2, outcome = $3, finished_at = $4 WHERE id = $1")
-        .bind(id)
-        .bind(state.as_str())
-        .bind(outcome)
-        .bind(finished))?;
+    exec!(tx, |c| sqlx::query(
+        "UPDATE runs SET state = $2, outcome = $3, finished_at = $4, said = $5 WHERE id = $1"
+    )
+    .bind(id)
+    .bind(state.as_str())
+    .bind(outcome.as_str())
+    .bind(finished)
+    .bind(row::phrase(outcome)))?;
     if state.is_final() || state == RunState::NeedsHuman {
         flags::clear(tx, &flags::cancelled(id)).await?;
     }

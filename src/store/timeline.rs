@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, FromRow};
 
 use super::{Result, Tx, insert_all, row, sql};
-use crate::model::{Actor, TimelineEntry, TimelineKind};
+use crate::model::{Actor, Said, TimelineEntry, TimelineKind};
 
 #[derive(FromRow)]
 struct Row {
@@ -13,6 +13,7 @@ struct Row {
     kind: String,
     text: String,
     actor: Option<String>,
+    said: Option<String>,
 }
 
 impl Row {
@@ -23,12 +24,12 @@ impl Row {
             kind: row::word(&self.kind)?,
             actor: row::from_json_opt(self.actor.as_deref())?,
             incident_id: self.incident_id,
-            text: self.text,
+            text: row::said(self.text, self.said.as_deref()),
         })
     }
 }
 
-const COLUMNS: &str = "seq, incident_id, at, kind, text, actor";
+const COLUMNS: &str = "seq, incident_id, at, kind, text, actor, said";
 
 /// A line to be added.
 #[derive(Clone, Debug)]
@@ -36,7 +37,7 @@ pub struct Line {
     pub incident_id: String,
     pub at: jiff::Timestamp,
     pub kind: TimelineKind,
-    pub text: String,
+    pub text: Said,
     pub actor: Option<Actor>,
 }
 
@@ -44,14 +45,14 @@ pub async fn add(
     tx: &mut Tx,
     incident_id: &str,
     kind: TimelineKind,
-    text: &str,
+    text: impl Into<Said>,
     actor: Option<&Actor>,
 ) -> Result<()> {
     let line = Line {
         incident_id: incident_id.to_owned(),
         at: crate::clock::now(),
         kind,
-        text: text.to_owned(),
+        text: text.into(),
         actor: actor.cloned(),
     };
     add_all(tx, &[line]).await
@@ -61,14 +62,15 @@ pub async fn add(
 pub async fn add_all(tx: &mut Tx, lines: &[Line]) -> Result<()> {
     insert_all!(
         tx,
-        "INSERT INTO timeline (incident_id, at, kind, text, actor)",
+        "INSERT INTO timeline (incident_id, at, kind, text, actor, said)",
         lines,
         |row, l| row
             .push_bind(l.incident_id.as_str())
             .push_bind(row::micros(l.at))
             .push_bind(l.kind.as_str())
             .push_bind(l.text.as_str())
-            .push_bind(l.actor.as_ref().map(row::to_json)),
+            .push_bind(l.actor.as_ref().map(row::to_json))
+            .push_bind(row::phrase(&l.text)),
         ""
     );
     tx.wake.timeline = true;

@@ -24,7 +24,7 @@ async fn open_incident(running: &Running, service: &str) -> Incident {
         id: aiops::ids::new(),
         state: IncidentState::Open,
         severity: Severity::Critical,
-        title: format!("{service} is down"),
+        title: format!("{service} is down").into(),
         service: service.into(),
         started_at: now,
         opened_at: now,

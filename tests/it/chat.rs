@@ -92,6 +92,39 @@ on_both_stores! {
 }
 
 #[tokio::test]
+async fn a_russian_chat_is_answered_and_refused_in_russian() {
+    let kept = stores::sqlite().await;
+    let telegram = Telegram::start(&[CHAT]);
+    let mut settings = quiet();
+    settings.language = Language::Russian;
+    to_telegram(&mut settings, &telegram);
+    let (deps, mut clock) = (deps(&kept.store, &settings), Clock::new());
+    let poller =
+        telegram_intake::Deps::new(kept.store.clone(), settings.notify.telegram.clone(), settings.language);
+    let opened = open(&kept.store, &settings, "медленно").await;
+    clock.deliver(&deps, 1).await;
+    let message = telegram.messages().remove(0);
+    let ack = message.button("Взять в работу").expect("it is offered");
+    let first = telegram.press(ANN, CHAT, message.id, &ack);
+    let again = telegram.press(ANN, CHAT, message.id, &ack);
+    telegram.write(ANN, CHAT, &format!("/ack {}", opened.short_id()), json!({}));
+    telegram.write(ANN, CHAT, "/ack ffffff", json!({}));
+    telegram.write(ANN, CHAT, "/status", json!({}));
+    poll(&poller).await;
+    assert_eq!(telegram.callback(&first).as_deref(), Some("Теперь это ваше"));
+    assert_eq!(telegram.callback(&again).as_deref(), Some("эту кнопку уже нажимали"));
+    let answers: Vec<String> = telegram.messages().into_iter().skip(1).map(|m| m.text).collect();
+    assert_eq!(answers[0], "уже в работе у @ann (telegram:42)");
+    assert_eq!(answers[1], "нет инцидента ffffff");
+    let status = format!("Открытых инцидентов: 1\n#{} критично checkout · медленно · с ", opened.short_id());
+    assert!(answers[2].starts_with(&status) && answers[2].ends_with(" · в работе"), "{}", answers[2]);
+    let mut tx = kept.store.read().await.expect("a transaction");
+    let said = audit::list(&mut tx, 100, None).await.expect("read").items;
+    let why = said.iter().find(|e| e.detail["why"].as_str() == Some("this button was used already"));
+    assert!(why.is_some(), "the audit stays English: {said:?}");
+}
+
+#[tokio::test]
 async fn a_button_is_refused_to_whoever_may_not() {
     let kept = stores::sqlite().await;
     let telegram = Telegram::start(&[CHAT]);

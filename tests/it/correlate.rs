@@ -54,7 +54,7 @@ fn anomaly(service: &str, kind: AnomalyKind, key: &str) -> AnomalyEvent {
         key: key.into(),
         service: service.into(),
         severity: Severity::Warning,
-        title: format!("{kind} on {service}"),
+        title: format!("{kind} on {service}").into(),
         detail: serde_json::json!({}),
         started_at: clock::now(),
         ended_at: None,

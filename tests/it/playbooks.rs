@@ -214,7 +214,7 @@ impl House {
             id: ids::new(),
             state: IncidentState::Open,
             severity: Severity::Critical,
-            title: format!("{service} is down"),
+            title: format!("{service} is down").into(),
             service: service.into(),
             started_at: at,
             opened_at: at,
@@ -361,7 +361,7 @@ impl House {
             .await
             .expect("read")
             .into_iter()
-            .map(|t| (t.kind, t.text))
+            .map(|t| (t.kind, t.text.to_string()))
             .collect()
     }
 
@@ -773,7 +773,7 @@ on_both_stores! {
         let a = house.asked(&id).await;
         let run_id = house.approve(&a.id, &a.plan_hash).await.expect("approved");
         house.cancel(&run_id).await.expect("cancelled");
-        let told = |run: &Run| (run.state, run.outcome.clone(), run.finished_at.is_some());
+        let told = |run: &Run| (run.state, run.outcome.to_string(), run.finished_at.is_some());
         let run = house.carry_out(&run_id).await;
         let why = "cancelled by token:ann: wrong host; stopped before step restart";
         assert_eq!(told(&run), (RunState::Cancelled, why.to_owned(), true));

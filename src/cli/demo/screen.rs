@@ -82,7 +82,7 @@ impl Screen {
             return self.show(e.at, e.kind.as_str(), self.text(&words::AGAIN), colour(e.kind), more);
         }
         if e.kind == TimelineKind::Diagnosed {
-            self.diagnosed.clone_from(&e.text);
+            self.diagnosed = e.text.to_string();
         }
         self.show(e.at, e.kind.as_str(), &e.text, colour(e.kind), more)
     }

@@ -60,6 +60,7 @@ impl Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Said;
 
     #[test]
     fn numbers_come_from_the_story_and_stay_unknown_without_it() {
@@ -69,7 +70,7 @@ mod tests {
             incident_id: "i".into(),
             at: at(s),
             kind,
-            text: String::new(),
+            text: Said::default(),
             actor: None,
         };
         use TimelineKind::*;

@@ -32,7 +32,7 @@ fn fact(alert: &Alert, service: String) -> Fact {
         kind: EvidenceKind::Alert,
         source: SourceName::Alerts,
         service,
-        summary,
+        summary: summary.into(),
         data: json!({
             // The same alert that fires anew is a new fact.
             "id": format!("{}@{}", alert.fingerprint, alert.starts_at),

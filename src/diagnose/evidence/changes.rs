@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{About, Access, Fact, Found, Source, SourceName, from_onset};
 use crate::{
     clock,
-    model::{Change, EvidenceKind},
+    model::{Change, EvidenceKind, Phrase},
     store::changes,
 };
 
@@ -32,12 +32,16 @@ impl Source for Changes {
 }
 
 fn fact(change: Change, onset: jiff::Timestamp) -> Fact {
-    let author = change.author.as_deref().map(|a| format!(" by {a}")).unwrap_or_default();
     let when = from_onset(onset, change.at);
+    let (what, of, summary) = (change.kind.clone(), change.service.clone(), change.summary.clone());
+    let said = match change.author.clone() {
+        None => Phrase::Change { what, of, summary, when },
+        Some(author) => Phrase::ChangeBy { what, of, summary, author, when },
+    };
     Fact {
         kind: EvidenceKind::Change,
         source: SourceName::Changes,
-        summary: format!("{} of {}: {}{author}, {when}", change.kind, change.service, change.summary),
+        summary: said.into(),
         data: json!({
             "id": change.id,
             "kind": change.kind,

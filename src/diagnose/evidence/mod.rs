@@ -20,7 +20,7 @@ use crate::{
     clock,
     config::Settings,
     metrics,
-    model::{self, Alert, Anomaly, EvidenceKind, Incident, Missing},
+    model::{self, Alert, Anomaly, EvidenceKind, Incident, Missing, Phrase, Said, Short, Span},
     redact,
     store::Store,
 };
@@ -72,7 +72,7 @@ pub struct Fact {
     pub kind: EvidenceKind,
     pub source: SourceName,
     pub service: String,
-    pub summary: String,
+    pub summary: Said,
     /// An object whose `id` tells the fact from others of its kind: gathering it again adds nothing.
     pub data: Value,
     pub observed_at: Timestamp,
@@ -83,7 +83,7 @@ pub struct Fact {
 pub struct Found {
     pub facts: Vec<Fact>,
     /// Why something could not be asked.
-    pub missing: Vec<String>,
+    pub missing: Vec<Said>,
 }
 
 /// One kind of place where facts are found.
@@ -122,14 +122,14 @@ async fn ask(
     within: Duration,
 ) -> (Vec<Fact>, Vec<Missing>) {
     let name = source.name();
-    let gap = |reason: String| Missing { source: name.to_string(), reason };
+    let gap = |reason: Said| Missing { source: name.to_string(), reason };
     let (mut facts, missing) = match tokio::time::timeout(within, source.gather(about, access)).await {
         Ok(Ok(found)) => (found.facts, found.missing.into_iter().map(gap).collect()),
         Ok(Err(e)) => {
             tracing::warn!(incident.id = %about.incident.id, source = %name, error = format!("{e:#}"), "an evidence source failed");
-            (Vec::new(), vec![gap(bounded(&format!("{e:#}"), 200))])
+            (Vec::new(), vec![gap(bounded(&format!("{e:#}"), 200).into())])
         }
-        Err(_) => (Vec::new(), vec![gap(format!("timed out after {}", humantime::format_duration(within)))]),
+        Err(_) => (Vec::new(), vec![gap(Phrase::TimedOut { after: Span(within) }.into())]),
     };
     let result = if missing.is_empty() { "ok" } else { "missing" };
     metrics::EVIDENCE.with_label_values(&[name.as_str(), result]).inc();
@@ -145,7 +145,7 @@ const MAX_DATA: usize = 4096;
 
 /// Masks and bounds what goes into the store, to people and to models.
 fn tidy(mut fact: Fact) -> Fact {
-    fact.summary = bounded(&fact.summary, MAX_SUMMARY);
+    fact.summary = fact.summary.map(&|part| bounded(part, MAX_SUMMARY));
     fact.service = bounded(&fact.service, 100);
     redact::mask_json(&mut fact.data);
     if fact.data.to_string().len() > MAX_DATA {
@@ -166,14 +166,12 @@ pub(super) fn bounded(text: &str, max: usize) -> String {
 }
 
 /// How far `at` is from the onset, for people: `12m before the onset`.
-fn from_onset(onset: Timestamp, at: Timestamp) -> String {
-    let (gap, side) = if at <= onset {
-        (clock::between(at, onset), "before")
-    } else {
-        (clock::between(onset, at), "after")
+fn from_onset(onset: Timestamp, at: Timestamp) -> Said {
+    let (before, after) = (clock::between(at, onset), clock::between(onset, at));
+    let phrase = match before.max(after) {
+        gap if gap < Duration::from_secs(1) => Phrase::AtOnset {},
+        gap if at <= onset => Phrase::BeforeOnset { gap: Short(gap) },
+        gap => Phrase::AfterOnset { gap: Short(gap) },
     };
-    if gap < Duration::from_secs(1) {
-        return "at the onset".into();
-    }
-    format!("{} {side} the onset", super::texts::short_duration(gap))
+    phrase.into()
 }

@@ -48,7 +48,7 @@ mod tests {
             kind: EvidenceKind::Change,
             source: SourceName::Changes,
             service: "shop".into(),
-            summary: format!("deploy {id}"),
+            summary: format!("deploy {id}").into(),
             data: serde_json::json!({ "id": id }),
             observed_at: jiff::Timestamp::UNIX_EPOCH,
         }

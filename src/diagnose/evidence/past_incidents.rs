@@ -8,8 +8,7 @@ use serde_json::json;
 use super::{About, Access, Fact, Found, Source, SourceName};
 use crate::{
     clock,
-    diagnose::texts::short_duration,
-    model::{Evidence, EvidenceKind, Incident, IncidentState, Run, RunState},
+    model::{Evidence, EvidenceKind, Incident, IncidentState, Phrase, Run, RunState, Short},
     store::{evidence, incidents, runs},
 };
 
@@ -56,22 +55,24 @@ fn shares_an_alert(seen: &[Evidence], names: &BTreeSet<&str>) -> bool {
 fn fact(incident: &Incident, runs: &[Run]) -> Fact {
     let helped = runs.iter().rev().find(|r| r.state == RunState::Succeeded);
     let ended = incident.resolved_at.unwrap_or(incident.updated_at);
-    let lasted = short_duration(clock::between(incident.opened_at, ended));
+    let lasted = Short(clock::between(incident.opened_at, ended));
     let how = match (helped, &incident.resolved_by) {
-        (Some(run), _) => format!("playbook {} helped", run.plan.playbook),
-        (None, Some(by)) => format!("resolved by: {by}"),
-        (None, None) => "how it was resolved is not recorded".to_owned(),
+        (Some(run), _) => Phrase::PlaybookHelped { playbook: run.plan.playbook.clone() },
+        (None, Some(by)) => Phrase::WasResolvedBy { by: by.clone() },
+        (None, None) => Phrase::HowIsNotRecorded {},
     };
     let tried: Vec<String> = runs.iter().map(|r| format!("{}: {}", r.plan.playbook, r.state)).collect();
     let day = incident.opened_at.to_zoned(jiff::tz::TimeZone::UTC).date();
+    let (id, day, how) = (incident.short_id().to_owned(), day.to_string(), how.into());
+    let said = Phrase::PastIncident { id, day, lasted, how };
     Fact {
         kind: EvidenceKind::PastIncident,
         source: SourceName::PastIncidents,
         service: incident.service.clone(),
-        summary: format!("Incident {} of {day} was alike, lasted {lasted}; {how}", incident.short_id()),
+        summary: said.into(),
         data: json!({
             "id": incident.id,
-            "title": incident.title,
+            "title": incident.title.as_str(),
             "helped": helped.map(|r| json!({"playbook": r.plan.playbook, "params": r.plan.params})),
             "runs": tried,
         }),

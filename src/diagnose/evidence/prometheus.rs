@@ -1,6 +1,6 @@
 //! What Prometheus shows around the onset: the queries of the settings, and the expressions of the rules behind the alerts.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::{About, Access, Fact, Found, Source, SourceName, promql};
 use crate::{
-    breaker::Dependency,
+    breaker::{CallError, Dependency},
     clock,
-    model::{EvidenceKind, Labels},
-    prometheus_api::{ApiError, PrometheusApi, Series, Span},
+    model::{self, EvidenceKind, Labels, Phrase, Said},
+    prometheus_api::{self, ApiError, PrometheusApi, Series, Span},
 };
 
 pub(super) struct Prometheus;
@@ -37,7 +37,10 @@ impl Source for Prometheus {
     }
     async fn gather(&self, about: &About, access: &Access) -> anyhow::Result<Found> {
         if access.settings.prometheus.url.is_empty() {
-            return Ok(Found { facts: Vec::new(), missing: vec!["not configured (prometheus.url)".into()] });
+            return Ok(Found {
+                facts: Vec::new(),
+                missing: vec![Phrase::NotConfigured { setting: "prometheus.url".into() }.into()],
+            });
         }
         let configured = ranges(configured(about, access), about, access);
         let behind_alerts = async {
@@ -54,7 +57,8 @@ impl Source for Prometheus {
         found.facts.extend(more.facts);
         found.missing.extend(more.missing);
         // One word for one cause: five queries behind an open breaker are one gap.
-        found.missing = found.missing.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+        found.missing.sort_by(|a, b| a.as_str().cmp(b));
+        found.missing.dedup();
         Ok(found)
     }
 }
@@ -72,7 +76,7 @@ fn configured(about: &About, access: &Access) -> Vec<Query> {
 
 /// Only an expression that is word for word one of Prometheus' own alerting rules is asked: an alert is somebody's input, and
 /// input must not become a query.
-async fn behind_alerts(about: &About, access: &Access) -> Result<(Vec<Query>, Vec<String>), String> {
+async fn behind_alerts(about: &About, access: &Access) -> Result<(Vec<Query>, Vec<Said>), Said> {
     let mut wanted: Vec<(String, &crate::model::Alert)> = Vec::new();
     for alert in &about.alerts {
         if let Some(expr) = promql::expression(&alert.generator_url)
@@ -96,7 +100,7 @@ async fn behind_alerts(about: &About, access: &Access) -> Result<(Vec<Query>, Ve
                 labels: alert.labels.clone(),
                 is_alert: true,
             }),
-            None => missing.push(format!("the expression of {} is not among its rules", alert.name())),
+            None => missing.push(Phrase::NotAmongRules { alert: alert.name().to_owned() }.into()),
         }
     }
     Ok((queries, missing))
@@ -121,7 +125,7 @@ async fn ranges(queries: Vec<Query>, about: &About, access: &Access) -> Found {
     found
 }
 
-async fn range(query: &Query, about: &About, access: &Access) -> Result<Vec<Series>, String> {
+async fn range(query: &Query, about: &About, access: &Access) -> Result<Vec<Series>, Said> {
     let from = clock::before(about.incident.started_at, access.settings.diagnose.look_back);
     let span = clock::between(from, about.now).as_secs().max(1);
     let step = span.div_ceil(POINTS).max(5);
@@ -136,13 +140,36 @@ async fn range(query: &Query, about: &About, access: &Access) -> Result<Vec<Seri
 async fn ask<T>(
     access: &Access,
     question: impl AsyncFnOnce(PrometheusApi<'_>) -> Result<T, ApiError>,
-) -> Result<T, String> {
+) -> Result<T, Said> {
     let s = &access.settings.prometheus;
     let timeout =
         s.timeout.min(access.settings.diagnose.evidence_timeout * 9 / 20).max(Duration::from_millis(20));
     let call = question(PrometheusApi::new(&access.http, s));
     let answer = access.breakers.of(Dependency::Prometheus).call(timeout, ApiError::is_its_fault, call).await;
-    answer.map_err(|e| e.to_string())
+    answer.map_err(why)
+}
+
+/// The same words as the errors' own, so that they can be said in Russian.
+fn why(error: CallError<ApiError>) -> Said {
+    let phrase = match error {
+        CallError::Open => Phrase::CircuitOpen {},
+        CallError::ProbeBusy => Phrase::CircuitHalfOpen {},
+        CallError::Timeout(after) => Phrase::TimedOut { after: model::Span(after) },
+        CallError::Inner(ApiError::NotConfigured) => {
+            Phrase::IsNotConfigured { setting: "prometheus.url".into() }
+        }
+        CallError::Inner(ApiError::Unreachable(why)) => Phrase::Unreachable { why },
+        CallError::Inner(ApiError::Refused(why)) => Phrase::RefusesQuery { why },
+        CallError::Inner(ApiError::Status(status, said)) => {
+            Phrase::AnsweredBadly { status: status.to_string(), said }
+        }
+        CallError::Inner(ApiError::WrongType(_)) => Phrase::NoRange {},
+        CallError::Inner(ApiError::TooLong) => {
+            Phrase::AnswerTooLong { bytes: prometheus_api::MAX_BODY as i64 }
+        }
+        CallError::Inner(ApiError::Answer(why)) => Phrase::AnswerNotPromised { why },
+    };
+    phrase.into()
 }
 
 fn fact(query: &Query, series: &Series, about: &About) -> Option<Fact> {
@@ -155,13 +182,17 @@ fn fact(query: &Query, series: &Series, about: &About) -> Option<Fact> {
     let shift = Shift::of(&points, onset)?;
     let labels: Vec<String> = series.metric.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let which = if labels.is_empty() { String::new() } else { format!(" {{{}}}", labels.join(", ")) };
-    let before = shift.before.map(|b| format!(", {} before the onset", figure(b))).unwrap_or_default();
     let (last_at, last) = *points.last()?;
+    let (named, now) = (format!("{}{which}", query.name), figure(last));
+    let said = match shift.before.map(figure) {
+        None => Phrase::MetricNow { series: named, now },
+        Some(before) => Phrase::MetricNowAndBefore { series: named, now, before },
+    };
     Some(Fact {
         kind: EvidenceKind::MetricRange,
         source: SourceName::Prometheus,
         service: about.incident.service.clone(),
-        summary: format!("{}{which}: {} now{before}", query.name, figure(last)),
+        summary: said.into(),
         data: json!({
             "id": format!("{} {}", query.expr, labels.join(",")),
             "query": query.expr,

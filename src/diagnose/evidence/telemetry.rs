@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{About, Access, Fact, Found, Source, SourceName};
 use crate::{
     clock,
-    model::{Anomaly, AnomalyKind, Coverage, EvidenceKind, LogRecord, TemplateActivity},
+    model::{Anomaly, AnomalyKind, Coverage, EvidenceKind, LogRecord, Phrase, TemplateActivity},
     store::anomalies,
 };
 
@@ -71,12 +71,16 @@ fn is_telling(t: &TemplateActivity) -> bool {
 }
 
 fn busy(t: &TemplateActivity, service: &str) -> Fact {
-    let usual = t.usual.map(|u| format!(", usually about {u:.0}")).unwrap_or_default();
+    let (level, count, template) = (t.level.to_string(), t.count.to_string(), t.template.clone());
+    let said = match t.usual {
+        None => Phrase::LinesSeen { level, count, template },
+        Some(usual) => Phrase::LinesSeenUsually { level, count, usual: format!("{usual:.0}"), template },
+    };
     Fact {
         kind: EvidenceKind::LogLine,
         source: SourceName::Telemetry,
         service: service.to_owned(),
-        summary: format!("{} ×{}{usual}: {}", t.level, t.count, t.template),
+        summary: said.into(),
         data: json!({"id": format!("template {}", t.template), "level": t.level, "count": t.count, "sample": t.sample}),
         observed_at: t.first_seen_at,
     }
@@ -86,7 +90,7 @@ fn line(record: LogRecord) -> Fact {
     Fact {
         kind: EvidenceKind::LogLine,
         source: SourceName::Telemetry,
-        summary: format!("{}: {}", record.level, record.message),
+        summary: format!("{}: {}", record.level, record.message).into(),
         data: json!({
             "id": format!("line {}", shape(&record.message)),
             "level": record.level,

@@ -17,7 +17,7 @@ pub(super) fn diagnosis(view: &IncidentView, style: &Style) -> Option<Block> {
         let line = Line::new().plain(t.no_diagnosis);
         return view.incident.is_open().then(|| Block::new(Part::Diagnosis, Keep::Details, vec![line]));
     };
-    let summary = || Line::new().plain(Text::clipped(&d.summary, 500));
+    let summary = || Line::new().plain(Text::clipped(&d.summary.in_language(t.language), 500));
     let block = |keep, lines| Block::new(Part::Diagnosis, keep, lines).titled(t.why);
     let short = block(Keep::Diagnosis, vec![summary(), maker(d, style)]);
     if !view.incident.is_open() {
@@ -44,16 +44,20 @@ fn claim_lines<'a>(
 ) -> Vec<Line> {
     let (again, new): (Vec<&str>, Vec<&str>) =
         claim.evidence.iter().map(String::as_str).partition(|id| told.contains(id));
-    let mut line = Line::item().plain(Text::clipped(&claim.text, 300));
+    let mut line = Line::item().plain(Text::clipped(&claim.text.in_language(style.texts.language), 300));
     if !again.is_empty() {
         line = line.plain(" ").plain(Text::clipped(&format!("({})", again.join(", ")), 60));
     }
     let mut lines = vec![line];
     for id in new.iter().take(FACTS_PER_CLAIM) {
         told.insert(id);
-        let summary = view.evidence.iter().find(|e| e.id == **id).map_or("", |e| &e.summary);
+        let summary = view
+            .evidence
+            .iter()
+            .find(|e| e.id == **id)
+            .map_or_else(String::new, |e| e.summary.in_language(style.texts.language));
         let line = Line::sub_item().code(Text::clipped(id, 8)).plain(" ");
-        lines.push(line.plain(Text::clipped(summary, 200)));
+        lines.push(line.plain(Text::clipped(&summary, 200)));
     }
     let more = new.len().saturating_sub(FACTS_PER_CLAIM) as i64;
     if more > 0 {
@@ -80,7 +84,10 @@ pub(super) fn missing(view: &IncidentView, style: &Style) -> Option<Block> {
         return None;
     }
     let line = |m: &crate::model::Missing| {
-        Line::item().strong(Text::clipped(&m.source, 60)).plain(": ").plain(Text::clipped(&m.reason, 160))
+        Line::item()
+            .strong(Text::clipped(&m.source, 60))
+            .plain(": ")
+            .plain(Text::clipped(&m.reason.in_language(style.texts.language), 160))
     };
     let lines = missing.iter().take(8).map(line).collect();
     Some(Block::new(Part::Missing, Keep::Missing, lines).titled(style.texts.missing))

@@ -79,7 +79,8 @@ fn subject(view: &IncidentView, style: &Style) -> Text {
     let i = &view.incident;
     let asks = asks(view, t).map(|a| format!("{a}: ")).unwrap_or_default();
     let service = if i.service.is_empty() { String::new() } else { format!("{}: ", i.service) };
-    Text::clipped(&format!("[{}] {asks}{service}{}", situation::standing_word(view, t), i.title), 200)
+    let title = i.title.in_language(t.language);
+    Text::clipped(&format!("[{}] {asks}{service}{title}", situation::standing_word(view, t)), 200)
 }
 
 /// What is asked of the reader, if anything.

@@ -144,7 +144,7 @@ pub(super) fn run(view: &IncidentView, style: &Style) -> Option<Block> {
     let mut head =
         Line::new().strong(run_word(run, t)).plain(": ").plain(Text::clipped(&run.plan.title, 200));
     if !run.outcome.is_empty() {
-        head = head.plain(" · ").plain(Text::clipped(&run.outcome, 300));
+        head = head.plain(" · ").plain(Text::clipped(&run.outcome.in_language(t.language), 300));
     }
     let allowed = Line::new().plain(Text::clipped(&fill(t.approved_by, &[&run.allowed_by.to_string()]), 160));
     let mut lines = vec![head];

@@ -21,14 +21,18 @@ pub fn ring(view: &IncidentView, style: &Style) -> Document {
     let mut lines = vec![facts.code(format!("#{}", i.short_id()))];
     let (what, where_to_look) = match (asked, run) {
         (Some(approval), _) => (approval.plan.title.clone(), t.ring_approval),
-        (None, Some(run)) => (format!("{}: {}", run.plan.title, run.outcome), t.ring_run),
+        (None, Some(run)) => {
+            (format!("{}: {}", run.plan.title, run.outcome.in_language(t.language)), t.ring_run)
+        }
         (None, None) => (String::new(), t.ring_run),
     };
     if !what.is_empty() {
         lines.push(Line::new().plain(Text::clipped(what.trim_end_matches(": "), 300)));
     }
     lines.push(Line::new().plain(where_to_look));
-    let headline = Line::new().strong(format!("🔔 {needed}: ")).strong(Text::clipped(&i.title, 300));
+    let headline = Line::new()
+        .strong(format!("🔔 {needed}: "))
+        .strong(Text::clipped(&i.title.in_language(t.language), 300));
     Document {
         severity: i.severity,
         subject: super::subject(view, style),

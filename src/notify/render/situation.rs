@@ -21,7 +21,9 @@ pub(super) fn headline(view: &IncidentView, style: &Style) -> Block {
     };
     let word = standing_word(view, style.texts);
     let asks = super::asks(view, style.texts).map(|a| format!("{a}: ")).unwrap_or_default();
-    let line = Line::new().strong(format!("{sign} {word} {asks}")).strong(Text::clipped(&i.title, 300));
+    let line = Line::new()
+        .strong(format!("{sign} {word} {asks}"))
+        .strong(Text::clipped(&i.title.in_language(style.texts.language), 300));
     Block::new(Part::Headline, Keep::Always, vec![line])
 }
 
@@ -61,7 +63,9 @@ pub(super) fn standing(view: &IncidentView, style: &Style) -> Option<Block> {
         let lasted = when::duration(clock::between(i.started_at, at), t);
         let mut line = Line::new().plain(fill(t.resolved_at, &[&when::clock(at, style), &lasted]));
         if let Some(by) = &i.resolved_by {
-            line = line.plain(" · ").plain(Text::clipped(&fill(t.resolved_by, &[by]), 120));
+            line = line
+                .plain(" · ")
+                .plain(Text::clipped(&fill(t.resolved_by, &[&by.in_language(t.language)]), 120));
         }
         lines.push(line);
     } else if let (Some(by), IncidentState::Acknowledged) = (&i.acknowledged_by, i.state) {
@@ -117,7 +121,10 @@ pub(super) fn timeline(view: &IncidentView, style: &Style) -> Option<Block> {
         return None;
     }
     let line = |e: &&crate::model::TimelineEntry| {
-        Line::item().code(when::clock_seconds(e.at, style)).plain(" ").plain(Text::clipped(&e.text, 160))
+        Line::item()
+            .code(when::clock_seconds(e.at, style))
+            .plain(" ")
+            .plain(Text::clipped(&e.text.in_language(style.texts.language), 160))
     };
     Some(
         Block::new(Part::Timeline, Keep::Timeline, tail.iter().map(line).collect())

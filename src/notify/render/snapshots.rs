@@ -70,16 +70,20 @@ fn opened() -> IncidentView {
         evidence: Vec::new(),
         approval: None,
         run: None,
-        timeline: vec![entry("00:12:10", TimelineKind::Opened, "HighErrorRate fired for checkout")],
+        timeline: vec![entry(
+            "00:12:10",
+            TimelineKind::AlertFiring,
+            Phrase::AlertFiring { name: "HighErrorRate".into(), title: "30% of requests fail".into() },
+        )],
         unreached: Vec::new(),
     }
 }
 
-fn entry(time: &str, kind: TimelineKind, text: &str) -> TimelineEntry {
+fn entry(time: &str, kind: TimelineKind, text: Phrase) -> TimelineEntry {
     TimelineEntry { seq: 1, incident_id: String::new(), at: at(time), kind, text: text.into(), actor: None }
 }
 
-fn fact(id: &str, summary: &str) -> Evidence {
+fn fact(id: &str, summary: Phrase) -> Evidence {
     Evidence {
         id: id.into(),
         kind: EvidenceKind::LogAnomaly,
@@ -91,6 +95,28 @@ fn fact(id: &str, summary: &str) -> Evidence {
     }
 }
 
+fn errors() -> Phrase {
+    Phrase::LogBurst {
+        template: "connection refused to <*>".into(),
+        count: "214".into(),
+        seconds: "60".into(),
+        low: "0".into(),
+        high: "3".into(),
+    }
+}
+
+fn by_rules() -> IncidentView {
+    let mut view = diagnosed(Tier::Rules);
+    let diagnosis = view.diagnosis.as_mut().expect("it is there");
+    let lead = Lead(Duration::from_secs(125));
+    let change = Said::from(Phrase::ChangeBeforeOnset { lead, what: "1.4.2 → 1.5.0".into() });
+    diagnosis.summary = Phrase::MostLikely { claim: change.clone() }.into();
+    diagnosis.claims[0].text = change;
+    diagnosis.claims[1].text =
+        Phrase::UnusualErrors { service: "checkout".into(), what: errors().into() }.into();
+    view
+}
+
 fn diagnosed(tier: Tier) -> IncidentView {
     let claim = |text: &str, evidence: &[&str]| Claim {
         text: text.into(),
@@ -98,8 +124,17 @@ fn diagnosed(tier: Tier) -> IncidentView {
     };
     IncidentView {
         evidence: vec![
-            fact("E1", "connection refused to <*>: 214 in 60 s, usually 0–3"),
-            fact("E2", "deploy checkout 1.4.2 → 1.5.0 at 00:10"),
+            fact("E1", errors()),
+            fact(
+                "E2",
+                Phrase::ChangeBy {
+                    what: "deploy".into(),
+                    of: "checkout".into(),
+                    summary: "1.4.2 → 1.5.0".into(),
+                    author: "ann".into(),
+                    when: Phrase::BeforeOnset { gap: Short(Duration::from_secs(125)) }.into(),
+                },
+            ),
         ],
         diagnosis: Some(Diagnosis {
             id: "d".into(),
@@ -112,7 +147,7 @@ fn diagnosed(tier: Tier) -> IncidentView {
                 claim("Connections are refused.", &["E1"]),
             ],
             suggestion: None,
-            missing: vec![Missing { source: "prometheus".into(), reason: "circuit open".into() }],
+            missing: vec![Missing { source: "prometheus".into(), reason: Phrase::CircuitOpen {}.into() }],
             attempts: Vec::new(),
             latency_ms: 3400,
             tokens_in: 900,
@@ -182,7 +217,7 @@ fn proposed(state: ApprovalState) -> IncidentView {
     IncidentView { approval: Some(approval), ..diagnosed(Tier::Cloud) }
 }
 
-fn run(state: RunState, outcome: &str) -> IncidentView {
+fn run(state: RunState, outcome: impl Into<Said>) -> IncidentView {
     let record = |position, id: &str, state, output: &str| StepRecord {
         phase: Phase::Main,
         position,
@@ -212,11 +247,25 @@ fn run(state: RunState, outcome: &str) -> IncidentView {
 }
 
 fn resolved() -> IncidentView {
-    let mut view = run(RunState::Succeeded, "verified: 2 probes held for 30 s");
+    let mut view = run(
+        RunState::Succeeded,
+        Phrase::Verified {
+            what: Phrase::Held {
+                answers: "GET http://checkout-1:8080/health → 200 OK".into(),
+                hold: Span(Duration::from_secs(30)),
+                asked: Times(7),
+            }
+            .into(),
+        },
+    );
     view.incident.state = IncidentState::Resolved;
     view.incident.resolved_at = Some(at("00:16:05"));
-    view.incident.resolved_by = Some("alerts resolved".into());
-    view.timeline.push(entry("00:16:05", TimelineKind::Resolved, "All alerts resolved"));
+    view.incident.resolved_by = Some(Phrase::AlertsResolved {}.into());
+    view.timeline.push(entry(
+        "00:16:05",
+        TimelineKind::Resolved,
+        Phrase::Resolved { why: Phrase::LastAlertResolved { name: "HighErrorRate".into() }.into() },
+    ));
     view
 }
 
@@ -236,7 +285,7 @@ fn opened_in_english() {
     Nobody has taken it yet.
 
     Timeline:
-    - 03:12:10 HighErrorRate fired for checkout
+    - 03:12:10 HighErrorRate is firing: 30% of requests fail
 
     Open in the browser: https://aiops.example.org/incidents/0193a5b2-0000-7000-8000-0000001a2b3c
     ");
@@ -258,7 +307,7 @@ fn opened_in_russian() {
     Пока никто не взял в работу.
 
     Хронология:
-    - 03:12:10 HighErrorRate fired for checkout
+    - 03:12:10 HighErrorRate горит: 30% of requests fail
 
     Открыть в браузере: https://aiops.example.org/incidents/0193a5b2-0000-7000-8000-0000001a2b3c
     ");
@@ -278,8 +327,8 @@ fn proposed_in_english() {
     Why we think so:
     The new release cannot reach its database.
     - It began right after a deploy.
-        E2 deploy checkout 1.4.2 → 1.5.0 at 00:10
-        E1 connection refused to <*>: 214 in 60 s, usually 0–3
+        E2 deploy of checkout: 1.4.2 → 1.5.0 by ann, 2m before the onset
+        E1 `connection refused to <*>`: 214 in 60 s, usually 0–3
     - Connections are refused. (E1)
     By the cloud model small-model, in 3 s, $0.0042.
     A model wrote this; the evidence it cites is real, its reasoning is not checked.
@@ -301,7 +350,7 @@ fn proposed_in_english() {
     Press Approve to run exactly this plan, once; or Reject.
 
     Timeline:
-    - 03:12:10 HighErrorRate fired for checkout
+    - 03:12:10 HighErrorRate is firing: 30% of requests fail
 
     Open in the browser: https://aiops.example.org/incidents/0193a5b2-0000-7000-8000-0000001a2b3c
     "#);
@@ -321,14 +370,14 @@ fn proposed_in_russian() {
     Почему мы так думаем:
     The new release cannot reach its database.
     - It began right after a deploy.
-        E2 deploy checkout 1.4.2 → 1.5.0 at 00:10
-        E1 connection refused to <*>: 214 in 60 s, usually 0–3
+        E2 deploy, checkout: 1.4.2 → 1.5.0 (автор ann), за 2 мин до начала
+        E1 `connection refused to <*>`: 214 за 60 с, обычно 0–3
     - Connections are refused. (E1)
     Облачная модель small-model, за 3 с, $0.0042.
     Это написала модель: факты настоящие, рассуждения не проверены.
 
     Чего мы не знаем:
-    - prometheus: circuit open
+    - prometheus: предохранитель сработал, пока не спрашиваем
 
     Что предлагаем:
     Restart checkout
@@ -344,7 +393,7 @@ fn proposed_in_russian() {
     «Одобрить» выполнит ровно этот план, один раз; или «Отклонить».
 
     Хронология:
-    - 03:12:10 HighErrorRate fired for checkout
+    - 03:12:10 HighErrorRate горит: 30% of requests fail
 
     Открыть в браузере: https://aiops.example.org/incidents/0193a5b2-0000-7000-8000-0000001a2b3c
     "#);
@@ -353,7 +402,7 @@ fn proposed_in_russian() {
 #[test]
 fn acknowledged_and_rejected_in_english() {
     let mut view = proposed(ApprovalState::Rejected);
-    view.diagnosis = diagnosed(Tier::Rules).diagnosis;
+    view.diagnosis = by_rules().diagnosis;
     view.incident.state = IncidentState::Acknowledged;
     view.incident.acknowledged_by = Some(Actor { via: "slack".into(), id: "U042".into(), name: None });
     insta::assert_snapshot!(read(&view, Language::English), @"
@@ -368,11 +417,11 @@ fn acknowledged_and_rejected_in_english() {
     - Slow: 30% of requests fail · checkout-2:8080 (ended 03:13)
 
     Why we think so:
-    The new release cannot reach its database.
-    - It began right after a deploy.
-        E2 deploy checkout 1.4.2 → 1.5.0 at 00:10
-        E1 connection refused to <*>: 214 in 60 s, usually 0–3
-    - Connections are refused. (E1)
+    Most likely: A change came 2 min before the onset: 1.4.2 → 1.5.0
+    - A change came 2 min before the onset: 1.4.2 → 1.5.0
+        E2 deploy of checkout: 1.4.2 → 1.5.0 by ann, 2m before the onset
+        E1 `connection refused to <*>`: 214 in 60 s, usually 0–3
+    - checkout logs errors that it usually does not: `connection refused to <*>`: 214 in 60 s, usually 0–3 (E1)
     By rules, in 3 s.
 
     Not known:
@@ -381,7 +430,7 @@ fn acknowledged_and_rejected_in_english() {
     Rejected by @ann (telegram:42).
 
     Timeline:
-    - 03:12:10 HighErrorRate fired for checkout
+    - 03:12:10 HighErrorRate is firing: 30% of requests fail
 
     Open in the browser: https://aiops.example.org/incidents/0193a5b2-0000-7000-8000-0000001a2b3c
     ");
@@ -389,7 +438,10 @@ fn acknowledged_and_rejected_in_english() {
 
 #[test]
 fn a_failure_in_english() {
-    let mut view = run(RunState::Failed, "step warm failed");
+    let mut view = run(
+        RunState::Failed,
+        Phrase::StepFailed { step: "warm".into(), end: "503 Service Unavailable".into() },
+    );
     view.unreached = vec!["pagerduty".into()];
     insta::assert_snapshot!(read(&view, Language::English), @"
     🔴 CRITICAL the fix failed: 30% of requests fail
@@ -403,8 +455,8 @@ fn a_failure_in_english() {
     Why we think so:
     The new release cannot reach its database.
     - It began right after a deploy.
-        E2 deploy checkout 1.4.2 → 1.5.0 at 00:10
-        E1 connection refused to <*>: 214 in 60 s, usually 0–3
+        E2 deploy of checkout: 1.4.2 → 1.5.0 by ann, 2m before the onset
+        E1 `connection refused to <*>`: 214 in 60 s, usually 0–3
     - Connections are refused. (E1)
     By the cloud model small-model, in 3 s, $0.0042.
     A model wrote this; the evidence it cites is real, its reasoning is not checked.
@@ -413,7 +465,7 @@ fn a_failure_in_english() {
     - prometheus: circuit open
 
     What was done:
-    FAILED: Restart checkout · step warm failed
+    FAILED: Restart checkout · step warm failed: 503 Service Unavailable
     Call the database team.
     Approved by @ann (telegram:42).
     - ✔️ restart
@@ -424,7 +476,7 @@ fn a_failure_in_english() {
     ⚠️ Could not reach: pagerduty
 
     Timeline:
-    - 03:12:10 HighErrorRate fired for checkout
+    - 03:12:10 HighErrorRate is firing: 30% of requests fail
 
     Open in the browser: https://aiops.example.org/incidents/0193a5b2-0000-7000-8000-0000001a2b3c
     ");
@@ -432,7 +484,15 @@ fn a_failure_in_english() {
 
 #[test]
 fn needs_a_human_and_flaps_in_russian() {
-    let mut view = run(RunState::NeedsHuman, "step restart was under way when the service ended");
+    let mut view = run(
+        RunState::NeedsHuman,
+        Phrase::OutcomeLost {
+            step: "restart".into(),
+            does: "systemctl restart checkout".into(),
+            answers: "continue, retry, roll_back".into(),
+            last: "abort".into(),
+        },
+    );
     view.incident.flapping = true;
     insta::assert_snapshot!(read(&view, Language::Russian), @"
     🔴 КРИТИЧНО нужен человек: 30% of requests fail
@@ -448,17 +508,17 @@ fn needs_a_human_and_flaps_in_russian() {
     Почему мы так думаем:
     The new release cannot reach its database.
     - It began right after a deploy.
-        E2 deploy checkout 1.4.2 → 1.5.0 at 00:10
-        E1 connection refused to <*>: 214 in 60 s, usually 0–3
+        E2 deploy, checkout: 1.4.2 → 1.5.0 (автор ann), за 2 мин до начала
+        E1 `connection refused to <*>`: 214 за 60 с, обычно 0–3
     - Connections are refused. (E1)
     Облачная модель small-model, за 3 с, $0.0042.
     Это написала модель: факты настоящие, рассуждения не проверены.
 
     Чего мы не знаем:
-    - prometheus: circuit open
+    - prometheus: предохранитель сработал, пока не спрашиваем
 
     Что сделано:
-    НУЖЕН ЧЕЛОВЕК: Restart checkout · step restart was under way when the service ended
+    НУЖЕН ЧЕЛОВЕК: Restart checkout · Неизвестно, выполнен ли шаг restart (systemctl restart checkout): проверьте и ответьте continue, retry, roll_back или abort
     Call the database team.
     Одобрил: @ann (telegram:42).
     - ✔️ restart
@@ -467,9 +527,192 @@ fn needs_a_human_and_flaps_in_russian() {
     Пока никто не взял в работу.
 
     Хронология:
-    - 03:12:10 HighErrorRate fired for checkout
+    - 03:12:10 HighErrorRate горит: 30% of requests fail
 
     Открыть в браузере: https://aiops.example.org/incidents/0193a5b2-0000-7000-8000-0000001a2b3c
+    ");
+}
+
+#[test]
+fn by_rules_in_russian() {
+    let mut view = by_rules();
+    view.incident.title = Phrase::LogNovelty {
+        template: "pool exhausted".into(),
+        known: Span(Duration::from_secs(3 * 86_400)),
+        service: "checkout".into(),
+    }
+    .into();
+    insta::assert_snapshot!(read(&view, Language::Russian), @"
+    🔴 КРИТИЧНО Новая ошибка: `pool exhausted`, в логах checkout её не было ни разу за 3 дн
+
+    checkout · с 2026-11-21 03:12 +03 · 2 алерта горят · #1a2b3c
+
+    Что сломалось:
+    - HighErrorRate: 30% of requests fail · checkout-1:8080
+    - Slow: 30% of requests fail · checkout-2:8080 (до 03:13)
+
+    Почему мы так думаем:
+    Вероятнее всего: за 2 мин до начала было изменение: 1.4.2 → 1.5.0
+    - за 2 мин до начала было изменение: 1.4.2 → 1.5.0
+        E2 deploy, checkout: 1.4.2 → 1.5.0 (автор ann), за 2 мин до начала
+        E1 `connection refused to <*>`: 214 за 60 с, обычно 0–3
+    - checkout пишет в лог необычные ошибки: `connection refused to <*>`: 214 за 60 с, обычно 0–3 (E1)
+    По правилам, за 3 с.
+
+    Чего мы не знаем:
+    - prometheus: предохранитель сработал, пока не спрашиваем
+
+    Пока никто не взял в работу.
+
+    Хронология:
+    - 03:12:10 HighErrorRate горит: 30% of requests fail
+
+    Открыть в браузере: https://aiops.example.org/incidents/0193a5b2-0000-7000-8000-0000001a2b3c
+    ");
+}
+
+#[test]
+fn a_failure_in_russian() {
+    let mut view = run(RunState::Failed, Phrase::StepFailed { step: "warm".into(), end: "503".into() });
+    view.unreached = vec!["pagerduty".into()];
+    insta::assert_snapshot!(read(&view, Language::Russian), @"
+    🔴 КРИТИЧНО исправление не удалось: 30% of requests fail
+
+    checkout · с 2026-11-21 03:12 +03 · 2 алерта горят · #1a2b3c
+
+    Что сломалось:
+    - HighErrorRate: 30% of requests fail · checkout-1:8080
+    - Slow: 30% of requests fail · checkout-2:8080 (до 03:13)
+
+    Почему мы так думаем:
+    The new release cannot reach its database.
+    - It began right after a deploy.
+        E2 deploy, checkout: 1.4.2 → 1.5.0 (автор ann), за 2 мин до начала
+        E1 `connection refused to <*>`: 214 за 60 с, обычно 0–3
+    - Connections are refused. (E1)
+    Облачная модель small-model, за 3 с, $0.0042.
+    Это написала модель: факты настоящие, рассуждения не проверены.
+
+    Чего мы не знаем:
+    - prometheus: предохранитель сработал, пока не спрашиваем
+
+    Что сделано:
+    НЕ УДАЛОСЬ: Restart checkout · шаг warm не удался: 503
+    Call the database team.
+    Одобрил: @ann (telegram:42).
+    - ✔️ restart
+    - ❌ warm 503 Service Unavailable
+
+    Пока никто не взял в работу.
+
+    ⚠️ Не удалось доставить: pagerduty
+
+    Хронология:
+    - 03:12:10 HighErrorRate горит: 30% of requests fail
+
+    Открыть в браузере: https://aiops.example.org/incidents/0193a5b2-0000-7000-8000-0000001a2b3c
+    ");
+}
+
+/// One line of each kind, in both languages.
+#[test]
+fn the_story_in_both_languages() {
+    let minutes = |n: u64| Span(Duration::from_secs(60 * n));
+    let name = || "HighErrorRate".to_owned();
+    let title = || "Restart checkout".to_owned();
+    let stopped = || {
+        let phrase = Phrase::StoppedByFor { by: "token:ann".into(), reason: "too much".into() };
+        Said::from(phrase)
+    };
+    let story = [
+        Phrase::OfService { service: "checkout".into(), what: errors().into() },
+        Phrase::AlertFiring { name: name(), title: "30% of requests fail".into() },
+        Phrase::AlertResolved { name: name(), title: "30% of requests fail".into() },
+        Phrase::AnomalyOver { what: errors().into() },
+        Phrase::FactsGathered { facts: Facts(6), ids: "E1–E6".into() },
+        Phrase::NoClearCause { facts: 2 },
+        Phrase::WithReason {
+            title: title(),
+            why: Phrase::RanLately { target: "checkout-1".into(), ago: minutes(3), within: minutes(10) }
+                .into(),
+        },
+        Phrase::NobodyAnswered { title: title() },
+        Phrase::WithReason { title: title(), why: Phrase::Retry {}.into() },
+        Phrase::StepTriedAgain {
+            step: "warm".into(),
+            attempt: 2,
+            does: "POST http://checkout-1/warm".into(),
+        },
+        Phrase::StepSaid { step: "warm".into(), state: StepState::Failed, said: "503".into() },
+        Phrase::RunEnded {
+            title: title(),
+            state: RunState::Failed,
+            why: Phrase::StepFailed { step: "warm".into(), end: "503".into() }.into(),
+        },
+        Phrase::Verified { what: Phrase::NoProbes {}.into() },
+        Phrase::DidNotHelp { what: Phrase::DidNotHold { hold: minutes(1), within: minutes(2) }.into() },
+        Phrase::Undone { title: title() },
+        Phrase::CutOffInStep { stopped: stopped(), step: "warm".into() },
+        Phrase::Told { channel: "telegram".into() },
+        Phrase::CouldNotBeTold {
+            channel: "slack".into(),
+            why: Phrase::NotBeforeDeadline { deadline: Seconds(3600), why: "channel_not_found".into() }
+                .into(),
+        },
+        Phrase::Acknowledged {},
+        Phrase::Flapping { times: Times(21), within: Seconds(600), quiet: Seconds(300) },
+        Phrase::Resolved { why: Phrase::LastAlertResolved { name: name() }.into() },
+        Phrase::ResolvedByHandFor { reason: "it was DNS".into() },
+        Phrase::FiresAgain {},
+    ];
+    let lines = story.map(|p| format!("{p}\n  {}", p.say(Language::Russian)));
+    insta::assert_snapshot!(lines.join("\n"), @"
+    checkout: `connection refused to <*>`: 214 in 60 s, usually 0–3
+      checkout: `connection refused to <*>`: 214 за 60 с, обычно 0–3
+    HighErrorRate is firing: 30% of requests fail
+      HighErrorRate горит: 30% of requests fail
+    HighErrorRate is resolved: 30% of requests fail
+      HighErrorRate погас: 30% of requests fail
+    Over: `connection refused to <*>`: 214 in 60 s, usually 0–3
+      Закончилось: `connection refused to <*>`: 214 за 60 с, обычно 0–3
+    6 facts gathered (E1–E6)
+      Собрано: 6 фактов (E1–E6)
+    No clear cause among the facts at hand (2).
+      Среди имеющихся фактов (2) явной причины нет.
+    Restart checkout: last run on checkout-1 was 3m ago; not again within 10m
+      Restart checkout: на checkout-1 уже запускали 3 мин назад; повтор не раньше чем через 10 мин
+    Nobody answered in time; nothing was done: Restart checkout
+      Никто не ответил вовремя, ничего не сделано: Restart checkout
+    Restart checkout: retry
+      Restart checkout: повторяем шаг
+    warm (try 2): POST http://checkout-1/warm
+      warm (попытка 2): POST http://checkout-1/warm
+    warm failed: 503
+      warm: не удался: 503
+    Restart checkout: failed: step warm failed: 503
+      Restart checkout: не удалось: шаг warm не удался: 503
+    The fix is verified: nothing to verify
+      Проверено, помогло: проверять нечего
+    It did not help: did not hold for 1m within 2m
+      Не помогло: за 2 мин не продержалось 1 мин
+    Undone: Restart checkout
+      Откатили: Restart checkout
+    Automation is stopped by token:ann: too much; step warm was cut off, and may be half done
+      Автоматика остановлена (token:ann: too much); шаг warm прерван и мог выполниться наполовину
+    told telegram
+      сообщили: telegram
+    slack could not be told: not delivered before the deadline of 3600 s: channel_not_found
+      slack: не удалось сообщить: не доставлено за отведённое время (1 ч): channel_not_found
+    Acknowledged
+      Взято в работу
+    Flapping: it opened or resolved 21 times within 600 s; quiet until it has been stable for 300 s
+      Мигает: открылся или закрылся 21 раз за 10 мин; молчим, пока не будет спокойно 5 мин
+    Resolved: the last firing alert, HighErrorRate, resolved
+      Решено: погас последний алерт, HighErrorRate
+    Resolved by hand: it was DNS
+      Решено вручную: it was DNS
+    It fires again
+      Снова горит
     ");
 }
 
@@ -487,21 +730,21 @@ fn expired_in_russian() {
     Почему мы так думаем:
     The new release cannot reach its database.
     - It began right after a deploy.
-        E2 deploy checkout 1.4.2 → 1.5.0 at 00:10
-        E1 connection refused to <*>: 214 in 60 s, usually 0–3
+        E2 deploy, checkout: 1.4.2 → 1.5.0 (автор ann), за 2 мин до начала
+        E1 `connection refused to <*>`: 214 за 60 с, обычно 0–3
     - Connections are refused. (E1)
     Облачная модель small-model, за 3 с, $0.0042.
     Это написала модель: факты настоящие, рассуждения не проверены.
 
     Чего мы не знаем:
-    - prometheus: circuit open
+    - prometheus: предохранитель сработал, пока не спрашиваем
 
     Никто не ответил вовремя: предложение истекло, ничего не сделано.
 
     Пока никто не взял в работу.
 
     Хронология:
-    - 03:12:10 HighErrorRate fired for checkout
+    - 03:12:10 HighErrorRate горит: 30% of requests fail
 
     Открыть в браузере: https://aiops.example.org/incidents/0193a5b2-0000-7000-8000-0000001a2b3c
     ");
@@ -521,14 +764,14 @@ fn resolved_in_english() {
     By the cloud model small-model, in 3 s, $0.0042.
 
     What was done:
-    Done and verified: Restart checkout · verified: 2 probes held for 30 s
+    Done and verified: Restart checkout · The fix is verified: GET http://checkout-1:8080/health → 200 OK; held for 30s, asked 7 times
     Approved by @ann (telegram:42).
     - ✔️ restart
     - ❌ warm 503 Service Unavailable
 
     Timeline:
-    - 03:12:10 HighErrorRate fired for checkout
-    - 03:16:05 All alerts resolved
+    - 03:12:10 HighErrorRate is firing: 30% of requests fail
+    - 03:16:05 Resolved: the last firing alert, HighErrorRate, resolved
 
     Open in the browser: https://aiops.example.org/incidents/0193a5b2-0000-7000-8000-0000001a2b3c
     ");
@@ -541,21 +784,21 @@ fn resolved_in_russian() {
 
     checkout · с 2026-11-21 03:12 +03 · всего 2 алерта · #1a2b3c
 
-    Решено в 03:16, длилось 4 мин · причина: alerts resolved
+    Решено в 03:16, длилось 4 мин · причина: алерты погасли
 
     Почему мы так думаем:
     The new release cannot reach its database.
     Облачная модель small-model, за 3 с, $0.0042.
 
     Что сделано:
-    Сделано и проверено: Restart checkout · verified: 2 probes held for 30 s
+    Сделано и проверено: Restart checkout · Проверено, помогло: GET http://checkout-1:8080/health → 200 OK; держится 30 с, спросили 7 раз
     Одобрил: @ann (telegram:42).
     - ✔️ restart
     - ❌ warm 503 Service Unavailable
 
     Хронология:
-    - 03:12:10 HighErrorRate fired for checkout
-    - 03:16:05 All alerts resolved
+    - 03:12:10 HighErrorRate горит: 30% of requests fail
+    - 03:16:05 Решено: погас последний алерт, HighErrorRate
 
     Открыть в браузере: https://aiops.example.org/incidents/0193a5b2-0000-7000-8000-0000001a2b3c
     ");

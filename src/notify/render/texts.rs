@@ -119,16 +119,7 @@ impl Texts {
 
     /// The form of `noun` that goes with `n`, with the number in its place.
     pub fn count(&self, noun: &Plural, n: i64) -> String {
-        let form = match self.language {
-            Language::English if n == 1 => noun.one,
-            Language::English => noun.many,
-            Language::Russian => match (n % 10, n % 100) {
-                (_, 11..=14) => noun.many,
-                (1, _) => noun.one,
-                (2..=4, _) => noun.few,
-                _ => noun.many,
-            },
-        };
+        let form = self.language.form(n, noun.one, noun.few, noun.many);
         fill(form, &[&n.to_string()])
     }
 }

@@ -138,7 +138,7 @@ impl Scene {
         diagnoses::save(&mut tx, &fresh).await.expect("writes");
         tx.commit().await.expect("commits");
         self.enhance().await;
-        self.seen().await.attempts[0].outcome.clone()
+        self.seen().await.attempts[0].outcome.to_string()
     }
 }
 

@@ -61,7 +61,7 @@ on_both_stores! {
         let incident = outbox.open("slow").await;
         outbox.deliver(0).await;
         for n in 0..20 {
-            outbox.change(&incident.id, |i| i.title = format!("slow {n}")).await;
+            outbox.change(&incident.id, |i| i.title = format!("slow {n}").into()).await;
         }
         outbox.deliver(2).await;
         outbox.deliver(2).await;
@@ -89,7 +89,7 @@ on_both_stores! {
         ];
         for (state, rings) in states {
             let mut tx = store.write().await.expect("a transaction");
-            runs::set_state(&mut tx, &run.id, state, "as it went").await.expect("saved");
+            runs::set_state(&mut tx, &run.id, state, &"as it went".into()).await.expect("saved");
             incidents::touch(&mut tx, &incident.id).await.expect("touched");
             tx.commit().await.expect("committed");
             for _ in 0..3 {
