@@ -1,9 +1,12 @@
 //! Masks secrets in text before it is stored as evidence, logged or sent anywhere; hands back text that still reads well.
 //!
-//! One pass, left to right, over one alternation: what is most telling (key blocks, known tokens) comes first, `key=value`
+//! Passes, left to right, over one alternation: what is most telling (key blocks, known tokens) comes first, `key=value`
 //! pairs later. Masking masked text changes nothing.
 
-use std::sync::{Arc, LazyLock, RwLock};
+use std::{
+    borrow::Cow,
+    sync::{Arc, LazyLock, RwLock},
+};
 
 use regex::{Captures, Regex};
 
@@ -12,6 +15,9 @@ pub const MASK: &str = "***";
 
 /// Longer texts are cut before masking, so that a hostile log line costs bounded time.
 const MAX_BYTES: usize = 256 * 1024;
+
+/// Most texts take one pass or two, and none may take them for ever.
+const MOST_PASSES: usize = 8;
 
 /// The alternatives, in order of preference at the same position. Group names say how `replace` treats a match.
 const ALTERNATIVES: &[&str] = &[
@@ -49,8 +55,19 @@ pub fn set_extra(patterns: Vec<Regex>) {
 pub fn mask(text: &str) -> String {
     let text = cut(text, MAX_BYTES);
     let extra = EXTRA.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-    let masked = SECRETS.replace_all(text, replace).into_owned();
-    extra.iter().fold(masked, |text, pattern| pattern.replace_all(&text, replace_extra).into_owned())
+    let mut masked = SECRETS.replace_all(text, replace);
+    // A mask can complete what only then looks like a secret; each pass leaves less to mask.
+    for _ in 0..MOST_PASSES {
+        let Cow::Owned(changed) = &masked else { break };
+        let again = SECRETS.replace_all(changed, replace).into_owned();
+        if again == *changed {
+            break;
+        }
+        masked = Cow::Owned(again);
+    }
+    extra
+        .iter()
+        .fold(masked.into_owned(), |text, pattern| pattern.replace_all(&text, replace_extra).into_owned())
 }
 
 /// Masks every string in a JSON value; the value of a key that names a secret is masked whatever it looks like.
@@ -260,6 +277,12 @@ mod tests {
         for secret in samples {
             masks(&format!("got {secret} here"), "got *** here");
         }
+    }
+
+    #[test]
+    fn what_a_mask_completes_is_masked_too() {
+        let once = mask("Bearer://password://,@");
+        assert_eq!(mask(&once), once);
     }
 
     #[test]
