@@ -24,7 +24,7 @@ struct Ollama {
 impl Ollama {
     fn post(&self, path: &str, body: &Value) -> Result<reqwest::Request, Failure> {
         let url = format!("{}{path}", self.settings.url.trim_end_matches('/'));
-        let request = self.http.post(url).timeout(self.settings.limits.timeout).json(body);
+        let request = self.http.post(url).timeout(wire::patience(self.settings.limits.timeout)).json(body);
         request.build().map_err(wire::refused)
     }
 }

@@ -135,7 +135,7 @@ impl tower::Service<HttpRequestFactory> for Once {
         let Self { http, settings } = self.clone();
         Box::pin(async move {
             let mut request = factory.build().await?;
-            *request.timeout_mut() = Some(settings.limits.timeout);
+            *request.timeout_mut() = Some(wire::patience(settings.limits.timeout));
             if settings.key.is_empty() {
                 request.headers_mut().remove(reqwest::header::AUTHORIZATION);
             }

@@ -1,10 +1,18 @@
 //! What the providers share: reading a bounded body, and turning a status into a failure.
 
+use std::time::Duration;
+
 use reqwest::StatusCode;
 use serde_json::Value;
 
 use super::Failure;
 use crate::redact;
+
+/// How long the HTTP client waits by itself: longer than the breaker, whose time-out is the one that is told and counted. The
+/// client's default would cut a long answer short.
+pub(super) fn patience(limit: Duration) -> Duration {
+    limit * 2
+}
 
 /// No answer that we ask for comes near it.
 const MAX_BODY: usize = 1 << 20;
