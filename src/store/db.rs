@@ -163,7 +163,7 @@ impl Tx {
             Engine::Postgres(t) => t.commit().await?,
         }
         if let Some((applied, row)) = self.applies {
-            applied.store(row, Ordering::Release);
+            applied.fetch_max(row, Ordering::Release);
         }
         let (wake, bells) = (self.wake, &self.bells);
         for (rung, bell) in

@@ -166,6 +166,8 @@ pub async fn take(store: &Store, most: usize) -> Result<Option<(Tx, Vec<Delivery
             let mut tx = store.write().await?;
             let applied: i64 = sql!(tx, |c| sqlx::query_scalar("SELECT id FROM inbox_applied").fetch_one(c))?;
             if applied >= last {
+                // A commit that failed to say so: what was remembered of it is behind the truth, and would be for ever.
+                inbox.applied.fetch_max(applied, Ordering::Release);
                 return Ok(None);
             }
             exec!(tx, |c| sqlx::query("UPDATE inbox_applied SET id = $1").bind(last))?;

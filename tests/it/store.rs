@@ -238,3 +238,23 @@ async fn a_dropped_request_leaves_no_connection_within_a_transaction() {
     }
     store.write().await.expect("begins").commit().await.expect("commits");
 }
+
+/// The answer to a commit can be lost with the commit done: what is remembered of the position is behind it then.
+#[tokio::test]
+async fn a_position_that_is_remembered_wrongly_does_not_stop_the_inbox() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Store::open("", dir.path()).await.expect("opens");
+    let delivery = inbox::Prepared::new(&inbox::Delivery::Alerts(Vec::new()));
+    inbox::append(&store, &[delivery.clone(), inbox::Prepared::new(&one_alert())]).await.expect("appended");
+    let mut tx = store.write().await.expect("begins");
+    aiops::store::testing::execute(&mut tx, "UPDATE inbox_applied SET id = 2").await;
+    tx.commit().await.expect("commits");
+    inbox::append(&store, &[delivery]).await.expect("appended");
+    assert!(inbox::take(&store, 1).await.expect("takes").is_none(), "these were applied");
+    let (_, taken) = inbox::take(&store, 1).await.expect("takes").expect("the third waits");
+    assert_eq!(taken.len(), 1);
+}
+
+fn one_alert() -> inbox::Delivery {
+    inbox::Delivery::Alerts(vec![crate::correlate::firing("Down", "checkout", clock::now())])
+}
