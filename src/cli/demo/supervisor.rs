@@ -1,18 +1,22 @@
 //! The demo's process supervisor: keeps the victim's process, and restarts it when an authenticated request says so. What a
 //! systemd unit, a container platform or a cloud's API is elsewhere.
 
-use std::{process::Stdio, time::Duration};
+use std::{process::Stdio, sync::Arc, time::Duration};
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, dev::ServerHandle, web};
 use anyhow::{Context, bail};
 use tokio::{
+    net::TcpSocket,
     process::{Child, Command},
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{alerting::healthy, victim::SERVICE};
+use super::{
+    alerting::healthy,
+    victim::{self, SERVICE},
+};
 use crate::config::Secret;
 
 /// The HTTP endpoint that restarts the victim, and the victim's process once it is launched.
@@ -33,7 +37,8 @@ type Order = oneshot::Sender<anyhow::Result<u32>>;
 impl Supervisor {
     /// Opens the endpoint; there is no victim yet.
     pub async fn open() -> anyhow::Result<Self> {
-        let victim = Unit { port: free_port()?, http: crate::http_client::new() };
+        let (port, reserved) = reserve_port().context("reserving the victim's port")?;
+        let victim = Unit { port, _reserved: Arc::new(reserved), http: crate::http_client::new() };
         let token = Secret::new(crate::ids::secret());
         let (orders, inbox) = mpsc::channel(1);
         let door = web::Data::new(Door { token: token.clone(), orders, victim: victim.clone() });
@@ -81,6 +86,7 @@ impl Supervisor {
 #[derive(Clone)]
 pub struct Unit {
     port: u16,
+    _reserved: Arc<TcpSocket>,
     http: reqwest::Client,
 }
 
@@ -191,7 +197,8 @@ impl Door {
     }
 }
 
-/// A port on which nothing listens now.
-fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+/// A port that nobody else is given while the socket lives: it is bound, but does not listen, so the victim can.
+fn reserve_port() -> std::io::Result<(u16, TcpSocket)> {
+    let socket = victim::socket_on(0)?;
+    Ok((socket.local_addr()?.port(), socket))
 }

@@ -5,6 +5,7 @@ mod pool;
 mod ship;
 
 use std::{
+    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,6 +16,7 @@ use std::{
 use actix_web::{App, HttpResponse, HttpServer, web};
 use rustix::process::Signal;
 use serde::Deserialize;
+use tokio::net::TcpSocket;
 
 use self::{
     pool::{Connection, Exhausted, Pool},
@@ -56,6 +58,8 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let (paid, failed) = Default::default();
     let shop = web::Data::from(Arc::new(Shop { pool: Pool::new(CONNECTIONS), shipper, paid, failed }));
     tokio::spawn(report(shop.clone().into_inner()));
+    let listener = socket_on(args.port).and_then(|socket| socket.listen(1024)?.into_std());
+    let taken = |e| Failure::failed(format!("127.0.0.1:{}: {e}", args.port));
     let server = HttpServer::new(move || {
         App::new()
             .app_data(shop.clone())
@@ -66,9 +70,17 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     })
     .workers(1)
     .disable_signals()
-    .bind(("127.0.0.1", args.port))
-    .map_err(|e| Failure::failed(format!("127.0.0.1:{}: {e}", args.port)))?;
+    .listen(listener.map_err(taken)?)
+    .map_err(taken)?;
     server.run().await.map_err(|e| Failure::failed(format!("the shop's server: {e}")))
+}
+
+/// A socket on this port, or on any for 0, that another process may hold bound as long as it does not listen.
+pub(super) fn socket_on(port: u16) -> std::io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv4Addr::LOCALHOST, port).into())?;
+    Ok(socket)
 }
 
 /// Asks the kernel to end us with our parent; it may have gone before we could ask.
