@@ -25,6 +25,7 @@ pub mod llm;
 pub mod metrics;
 pub mod model;
 pub mod notify;
+pub mod owned;
 pub mod pipeline;
 pub mod playbook;
 pub mod prometheus_api;

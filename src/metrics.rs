@@ -70,6 +70,12 @@ metrics! {
     JOBS_RETRIED: IntCounterVec["kind"] = "aiops_jobs_retried_total";
     /// Jobs whose lease was lost to another owner before they finished, by kind.
     JOBS_LOST: IntCounterVec["kind"] = "aiops_jobs_lease_lost_total";
+    /// Names (of pollers, schedules, partitions) that this process came to own.
+    LEASES_TAKEN: IntCounter[] = "aiops_leases_taken_total";
+    /// Names that this process owned and lost: another took them over, or the store could not be asked in time.
+    LEASES_LOST: IntCounter[] = "aiops_leases_lost_total";
+    /// Names that this process owns.
+    LEASES_OWNED: IntGauge[] = "aiops_leases_owned";
     /// Age in milliseconds of the oldest due job.
     JOBS_AGE_MS: IntGauge[] = "aiops_jobs_age_milliseconds";
     /// Seconds that a job took, by kind.

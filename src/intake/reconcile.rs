@@ -134,14 +134,16 @@ pub async fn run(deps: Deps, cancel: CancellationToken) {
 async fn owned(deps: &Deps) -> crate::store::Result<bool> {
     let lease = deps.settings.reconcile_every * 2 + deps.settings.timeout * 2;
     let mut tx = deps.store.write().await?;
-    let fence = leases::acquire(&mut tx, LEASE, &deps.owner, lease).await?;
+    let lease = leases::acquire(&mut tx, LEASE, &deps.owner, lease).await?;
     tx.commit().await?;
-    Ok(fence.is_some())
+    Ok(lease.is_some())
 }
 
 async fn release(deps: &Deps) -> crate::store::Result<()> {
     let mut tx = deps.store.write().await?;
-    leases::release(&mut tx, LEASE, &deps.owner).await?;
+    if let Some(lease) = leases::acquire(&mut tx, LEASE, &deps.owner, Duration::ZERO).await? {
+        leases::release(&mut tx, &lease).await?;
+    }
     tx.commit().await
 }
 

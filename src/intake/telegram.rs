@@ -125,7 +125,10 @@ pub async fn run(deps: &Deps, cancel: CancellationToken) {
 async fn release(deps: &Deps) {
     let released = async {
         let mut tx = deps.store.write().await?;
-        leases::release(&mut tx, "telegram.poll", &deps.owner).await?;
+        let lease = leases::acquire(&mut tx, "telegram.poll", &deps.owner, Duration::ZERO).await?;
+        if let Some(lease) = lease {
+            leases::release(&mut tx, &lease).await?;
+        }
         tx.commit().await
     };
     if let Err(e) = released.await {

@@ -27,7 +27,7 @@ pub enum Error {
     /// A row does not read back as what was written; the table and column are in the text.
     #[error("the store holds something unreadable: {0}")]
     Damaged(String),
-    /// The job or message was taken over by another owner; nothing may be written for it any more.
+    /// The job, message or name was taken over by another owner; nothing may be written for it any more.
     #[error("the lease was lost to another owner")]
     LeaseLost,
 }
@@ -142,6 +142,11 @@ impl Store {
         }
     }
 
+    /// Whether other processes may use it beside this one.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.pools, Pools::Postgres(_))
+    }
+
     /// Closes the pools after what is under way.
     pub async fn close(&self) {
         match &self.pools {
@@ -184,6 +189,22 @@ impl Tx {
         match self.engine {
             Engine::Lite(_) => "",
             Engine::Postgres(_) => " FOR UPDATE",
+        }
+    }
+
+    /// Appended to a `SELECT` of a row that nobody may change before this transaction ends.
+    pub(super) fn for_share(&self) -> &'static str {
+        match self.engine {
+            Engine::Lite(_) => "",
+            Engine::Postgres(_) => " FOR SHARE",
+        }
+    }
+
+    /// The present in microseconds, as SQL. PostgreSQL's own, also late in a transaction: the clocks of replicas may differ.
+    pub(super) fn now(&self) -> &'static str {
+        match self.engine {
+            Engine::Lite(_) => "(CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000)",
+            Engine::Postgres(_) => "(SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT)",
         }
     }
 

@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 8] = [
     &["alarm", "clock", "http_client", "ids", "metrics", "redact", "retry"],
     &["breaker", "config", "telemetry"],
     &["bot_api", "bus", "llm", "playbook", "prometheus_api", "slack_api", "store"],
-    &["steer", "steps", "worker"],
+    &["owned", "steer", "steps", "worker"],
     &STAGES,
     &["http", "pipeline"],
     &["app", "cli"],

@@ -13,6 +13,7 @@ mod intake;
 mod kills;
 mod llm;
 mod notify;
+mod owned;
 mod peers;
 mod peers_smoke;
 mod playbooks;

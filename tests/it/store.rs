@@ -80,12 +80,56 @@ on_both_stores! {
 
     async fn a_lease_has_one_owner_until_it_ends_or_is_given_back(store: Store) {
         let mut tx = store.write().await.expect("begins");
-        let first = leases::acquire(&mut tx, "poll", "one", LEASE).await.expect("asks");
+        let first = leases::acquire(&mut tx, "poll", "one", LEASE).await.expect("asks").expect("free");
         assert_eq!(leases::acquire(&mut tx, "poll", "two", LEASE).await.expect("asks"), None);
-        assert_eq!(leases::acquire(&mut tx, "poll", "one", LEASE).await.expect("renews"), first);
-        leases::release(&mut tx, "poll", "one").await.expect("releases");
-        let second = leases::acquire(&mut tx, "poll", "two", LEASE).await.expect("asks");
-        assert!(second > first, "a new owner has a higher fencing number");
+        let busy = leases::busy_for(&mut tx, "poll", "two", LEASE).await.expect("asks");
+        assert!(busy > LEASE / 2 && busy <= LEASE, "{busy:?}");
+        assert_eq!(leases::busy_for(&mut tx, "poll", "one", LEASE).await.expect("asks"), Duration::ZERO);
+        assert_eq!(leases::acquire(&mut tx, "poll", "one", LEASE).await.expect("renews"), Some(first.clone()));
+        leases::hold(&mut tx, &first).await.expect("ours");
+        leases::release(&mut tx, &first).await.expect("releases");
+        assert!(matches!(leases::hold(&mut tx, &first).await, Err(Error::LeaseLost)), "given back is given back");
+        let second = leases::acquire(&mut tx, "poll", "two", LEASE).await.expect("asks").expect("free");
+        assert!(second.fence > first.fence, "a new owner has a higher fencing number");
+        leases::release(&mut tx, &first).await.expect("nothing of its own to release");
+        leases::hold(&mut tx, &second).await.expect("the new owner's");
+    }
+
+    async fn a_paused_owner_that_wakes_up_cannot_write(store: Store) {
+        let mut tx = store.write().await.expect("begins");
+        let paused = leases::acquire(&mut tx, "poll", "paused", Duration::ZERO).await.expect("asks").expect("free");
+        tx.commit().await.expect("commits");
+        let mut tx = store.write().await.expect("begins");
+        leases::hold(&mut tx, &paused).await.expect("its time is over, and nobody has taken it");
+        leases::acquire(&mut tx, "poll", "next", LEASE).await.expect("asks").expect("its time is over");
+        tx.commit().await.expect("commits");
+        let mut tx = store.write().await.expect("begins");
+        flags::set(&mut tx, "offset", &serde_json::json!(1)).await.expect("set");
+        assert!(matches!(leases::hold(&mut tx, &paused).await, Err(Error::LeaseLost)));
+    }
+
+    async fn a_lease_from_before_a_clock_jumped_back_does_not_last(store: Store) {
+        let mut tx = store.write().await.expect("begins");
+        leases::acquire(&mut tx, "poll", "fast", LEASE).await.expect("asks").expect("free");
+        leases::attend(&mut tx, "fast", LEASE).await.expect("lives");
+        assert_eq!(leases::members(&mut tx).await.expect("reads"), ["fast"]);
+        aiops::store::testing::execute(&mut tx, "UPDATE leases SET until = until + 86400000000").await;
+        assert_eq!(leases::busy_for(&mut tx, "poll", "two", LEASE).await.expect("asks"), Duration::ZERO);
+        assert!(leases::acquire(&mut tx, "poll", "two", LEASE).await.expect("asks").is_some());
+        assert!(leases::members(&mut tx).await.expect("reads").is_empty());
+    }
+
+    async fn members_are_those_who_live(store: Store) {
+        let mut tx = store.write().await.expect("begins");
+        for (owner, lease) in [("b", LEASE), ("a", LEASE), ("dead", Duration::ZERO)] {
+            leases::attend(&mut tx, owner, lease).await.expect("lives");
+        }
+        assert_eq!(leases::members(&mut tx).await.expect("reads"), ["a", "b"]);
+        aiops::store::testing::execute(&mut tx, "UPDATE leases SET until = 1 WHERE owner = 'dead'").await;
+        leases::leave(&mut tx, "b").await.expect("leaves");
+        assert_eq!(leases::members(&mut tx).await.expect("reads"), ["a"]);
+        let left = "SELECT COUNT(*) FROM leases";
+        assert_eq!(aiops::store::testing::count(&mut tx, left).await, 1, "who ended long ago is forgotten");
     }
 
     async fn a_changed_audit_row_is_found(store: Store) {
