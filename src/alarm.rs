@@ -11,6 +11,8 @@ crate::model::words!(
     Alarm {
         /// Acknowledged deliveries wait too long for correlation.
         InboxAging = "inbox_aging",
+        /// Nothing can be made durable: senders are told 503.
+        StoreFailing = "store_failing",
         /// Due jobs wait too long.
         JobsAging = "jobs_aging",
         /// A channel refuses for good, or a message missed its deadline.
@@ -26,7 +28,7 @@ impl Alarm {
     /// Whether what people rely on has stopped, or only a safety net has.
     pub fn severity(self) -> Severity {
         match self {
-            Self::InboxAging | Self::JobsAging | Self::MessageDead => Severity::Critical,
+            Self::InboxAging | Self::StoreFailing | Self::JobsAging | Self::MessageDead => Severity::Critical,
             Self::DetectorStarving | Self::ReconcilerBlind => Severity::Warning,
         }
     }

@@ -1,7 +1,7 @@
 //! The one place that reads the wall clock.
 
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -40,4 +40,66 @@ pub fn mark_start() {
 /// Time since [`mark_start`].
 pub fn uptime() -> Duration {
     STARTED.get_or_init(std::time::Instant::now).elapsed()
+}
+
+/// Notices that the wall clock was set: it is compared with one that nobody sets. A machine that slept looks as if its clock was
+/// set forward.
+pub struct Steps {
+    wall: Timestamp,
+    steady: Instant,
+}
+
+/// How far the wall clock was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Forward(Duration),
+    Back(Duration),
+}
+
+/// What is slewed, or measured badly, is no step.
+const LEAST_STEP: Duration = Duration::from_secs(5);
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self { wall: now(), steady: Instant::now() }
+    }
+}
+
+impl Steps {
+    /// Whether it was set since the last look.
+    pub fn look(&mut self) -> Option<Step> {
+        self.at(now(), Instant::now())
+    }
+
+    fn at(&mut self, wall: Timestamp, steady: Instant) -> Option<Step> {
+        let expected = after(self.wall, steady.saturating_duration_since(self.steady));
+        (self.wall, self.steady) = (wall, steady);
+        let (ahead, behind) = (between(expected, wall), between(wall, expected));
+        match ahead.max(behind) {
+            small if small < LEAST_STEP => None,
+            by if ahead > behind => Some(Step::Forward(by)),
+            by => Some(Step::Back(by)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_is_told_from_one_that_runs() {
+        let mut steps = Steps::default();
+        let (mut wall, mut steady) = (steps.wall, steps.steady);
+        let mut pass = |wall_seconds: i64, seconds: u64| {
+            wall = from_micros(wall.as_microsecond() + wall_seconds * 1_000_000);
+            steady += Duration::from_secs(seconds);
+            steps.at(wall, steady)
+        };
+        assert_eq!(pass(60, 60), None);
+        assert_eq!(pass(61, 60), None, "slewed");
+        assert_eq!(pass(3660, 60), Some(Step::Forward(Duration::from_secs(3600))));
+        assert_eq!(pass(60, 60), None, "told once");
+        assert_eq!(pass(-3540, 60), Some(Step::Back(Duration::from_secs(3600))));
+    }
 }

@@ -80,6 +80,8 @@ metrics! {
     JOBS_AGE_MS: IntGauge[] = "aiops_jobs_age_milliseconds";
     /// Seconds that a job took, by kind.
     JOB_SECONDS: HistogramVec["kind"] = "aiops_job_seconds", buckets [0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0];
+    /// How often the wall clock was set by more than five seconds, by direction.
+    CLOCK_STEPS: IntCounterVec["direction"] = "aiops_clock_steps_total";
     /// Internal alarms that are active (1) or not (0), by alarm.
     ALARMS: IntGaugeVec["alarm"] = "aiops_alarm_active";
     /// Circuit breakers: 0 closed, 1 half-open, 2 open.

@@ -7,13 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     alarm::{self, Alarm},
-    clock,
-    metrics::{INBOX_AGE_MS, INBOX_DEPTH, INCIDENTS_OPEN},
+    clock::{self, Step},
+    metrics::{self, INBOX_AGE_MS, INBOX_DEPTH, INCIDENTS_OPEN},
     model::{AlertEvent, AlertState, Labels, fingerprint},
     store::{
         Result, Store, alerts,
         inbox::{self, Delivery, Prepared},
-        incidents, jobs,
+        incidents, jobs, set_back,
     },
 };
 
@@ -26,7 +26,18 @@ const SOURCE: &str = "aiops";
 
 /// Looks at everything again and again until cancelled.
 pub async fn run(store: Store, cancel: CancellationToken) {
+    let mut steps = clock::Steps::default();
+    let mut behind = Duration::ZERO;
     while !cancel.is_cancelled() {
+        if let Some(step) = steps.look() {
+            behind = stepped(step, behind);
+        }
+        if !behind.is_zero() {
+            match catch_up(&store, behind).await {
+                Ok(()) => behind = Duration::ZERO,
+                Err(e) => tracing::error!(error = %e, "what waits could not follow the clock; trying again"),
+            }
+        }
         if let Err(e) = look(&store).await {
             tracing::error!(error = %e, "watching our own queues failed");
         }
@@ -35,6 +46,31 @@ pub async fn run(store: Store, cancel: CancellationToken) {
             () = tokio::time::sleep(EVERY) => {}
         }
     }
+}
+
+/// Tells of a clock that was set; how far what waits is behind it.
+fn stepped(step: Step, behind: Duration) -> Duration {
+    let (direction, by) = match step {
+        Step::Forward(by) => ("forward", by),
+        Step::Back(by) => ("back", by),
+    };
+    metrics::CLOCK_STEPS.with_label_values(&[direction]).inc();
+    tracing::warn!(direction, by = ?by, "the wall clock was set; let NTP slew it, and look at the host");
+    match step {
+        Step::Forward(by) => behind.saturating_sub(by),
+        Step::Back(by) => behind + by,
+    }
+}
+
+/// Lets what waits in the store follow a clock that was set back. Where several processes share the store it holds the times of
+/// all of them: there one wrong clock must not move what the others wrote.
+async fn catch_up(store: &Store, by: Duration) -> Result<()> {
+    if store.engine_name() != "sqlite" {
+        return Ok(());
+    }
+    let mut tx = store.write().await?;
+    set_back::follow(&mut tx, by, clock::now()).await?;
+    tx.commit().await
 }
 
 /// Measures once, raises or clears what follows from it, and tells of all alarms that began or ended.
@@ -64,6 +100,8 @@ pub async fn look(store: &Store) -> Result<()> {
     let events = news(&alarm::active(), &told);
     if !events.is_empty() {
         inbox::append(store, &[Prepared::new(&Delivery::Alerts(events))]).await?;
+        // What has just been made durable says that it is over; the next look tells of that, too.
+        alarm::clear(Alarm::StoreFailing);
     }
     Ok(())
 }

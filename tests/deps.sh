@@ -26,6 +26,7 @@ curl curl
 jq jq
 openssl openssl
 setpriv util-linux
+/usr/lib/*/faketime/libfaketimeMT.so.1 libfaketime
 TABLE
   # A Python can be there without what makes its environments.
   python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv

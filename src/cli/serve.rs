@@ -3,6 +3,7 @@
 mod reload;
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Context, Failure, output};
@@ -24,6 +25,7 @@ pub struct Args {}
 
 pub async fn run(_args: Args, context: &Context) -> Result<(), Failure> {
     let mut settings = context.settings()?.settings;
+    allow_all_files();
     // Caught from here on: a signal during the start ends it in order, too.
     let mut signals = Signals::new()?;
     let telemetry = crate::telemetry::init(&settings.log, &settings.otlp)?;
@@ -41,6 +43,17 @@ pub async fn run(_args: Args, context: &Context) -> Result<(), Failure> {
     app.shutdown().await;
     end(telemetry).await;
     Ok(())
+}
+
+/// Every connection is an open file, and the usual soft limit of 1024 is there for programs that call `select`.
+fn allow_all_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(e) = setrlimit(Resource::Nofile, wanted) {
+            tracing::warn!(error = %e, "the limit of open files stays at {:?}", limit.current);
+        }
+    }
 }
 
 /// The one line that a script can wait for.

@@ -99,6 +99,10 @@ impl SourceClock {
         Some(self.closed)
     }
 
+    pub fn last_arrival(&self) -> Timestamp {
+        self.last_arrival
+    }
+
     pub fn latest(&self) -> Timestamp {
         self.latest
     }

@@ -58,6 +58,8 @@ struct Service {
 /// A service that is silent for so long may make room for another; one that was crowded says so for so long.
 const IDLE: std::time::Duration = std::time::Duration::from_secs(600);
 const MAX_SERIES_SHOWN: usize = 50;
+/// A record that was heard so much later than now was heard before the clock was set back.
+const SET_BACK: std::time::Duration = std::time::Duration::from_secs(60);
 
 impl Partition {
     pub fn new(settings: &Detect, partitions: usize) -> Self {
@@ -97,6 +99,11 @@ impl Partition {
         };
         let at = record.at.min(now);
         let source = service.logs.get_or_insert_with(|| Source::new(&record.service, at, &self.settings));
+        if source.heard_after(clock::after(now, SET_BACK)) {
+            // By its clock all that comes would be late, for as long as the clock was wrong.
+            source.end_all("the clock was set back; what is usual is learned anew", now, out);
+            *source = Source::new(&record.service, at, &self.settings);
+        }
         (!source.record(record, now, &self.settings, out)).then_some(Unjudged::Late)
     }
 

@@ -317,7 +317,12 @@ impl Source {
         }
     }
 
-    fn end_all(&mut self, why: &str, now: Timestamp, out: &mut Vec<AnomalyEvent>) {
+    /// Whether a record arrived after `at`.
+    pub fn heard_after(&self, at: Timestamp) -> bool {
+        self.clock.last_arrival() > at
+    }
+
+    pub fn end_all(&mut self, why: &str, now: Timestamp, out: &mut Vec<AnomalyEvent>) {
         self.templates.values_mut().for_each(|tracked| tracked.end(why, now, out));
     }
 

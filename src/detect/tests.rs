@@ -467,3 +467,17 @@ fn evidence_shows_templates_errors_and_series_of_the_window() {
     assert_eq!(recent.errors.len(), 1);
     assert_eq!((recent.series[0].count, recent.series[0].usual), (60, Some((1.0, 1.0))));
 }
+
+#[test]
+fn a_clock_set_back_makes_nothing_late_for_an_hour() {
+    let mut sim = Sim::new(&Detect::default());
+    sim.now = 7_200_000;
+    sim.run(30, business);
+    sim.now -= 3_600_000;
+    sim.run(30, business);
+    assert_eq!(sim.unknown(), None, "it is heard and learned anew");
+    let from = Sim::at(sim.now - 20_000);
+    let recent = sim.partition.recent("shop", from, Sim::at(sim.now), Sim::at(sim.now));
+    assert!(recent.templates.iter().all(|t| t.last_seen_at <= Sim::at(sim.now)), "{:?}", recent.templates);
+    assert!(recent.templates.iter().any(|t| t.count > 50), "{:?}", recent.templates);
+}

@@ -11,6 +11,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    alarm::{self, Alarm},
     metrics,
     model::{AlertEvent, AnomalyEvent, Change},
     store::{
@@ -177,7 +178,14 @@ async fn write_group(store: &Store, group: &mut Vec<Pending>) {
         }
     }
     if !rows.is_empty() {
-        answer(rows_told, inbox::append(store, &rows).await);
+        let outcome = inbox::append(store, &rows).await;
+        match &outcome {
+            Ok(()) => alarm::clear(Alarm::StoreFailing),
+            Err(error) => {
+                alarm::raise(Alarm::StoreFailing, format!("alerts cannot be made durable: {error}"))
+            }
+        }
+        answer(rows_told, outcome);
     }
     if !changed_told.is_empty() {
         // Where the inbox is a file of its own, alerts must not wait for the state's writer behind a change.

@@ -29,8 +29,13 @@ pub struct Deps {
 }
 
 /// Sweeps again and again until cancelled.
-pub async fn run(deps: Deps, every: Duration, cancel: CancellationToken) {
+pub async fn run(mut deps: Deps, every: Duration, cancel: CancellationToken) {
+    let mut steps = clock::Steps::default();
     while !cancel.is_cancelled() {
+        if steps.look().is_some() {
+            // By the clock that holds now, nobody has had the time to repeat anything.
+            deps.listening_since = clock::now();
+        }
         if let Err(error) = expire_once(&deps, clock::now()).await {
             tracing::warn!(
                 error = format!("{error:#}"),

@@ -19,6 +19,8 @@ use sqlx::{
 use tokio::sync::Notify;
 use tracing::Instrument;
 
+use super::damage;
+
 /// What a store call can fail with.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -242,6 +244,7 @@ async fn open_sqlite(data_dir: &Path) -> anyhow::Result<Pools> {
     let path = data_dir.join("aiops.db");
     let opening = || format!("opening the store in {}", path.display());
     let (options, write) = open_file(&path).await?;
+    damage::refuse(&write, &path).await?;
     super::migrate::sqlite(&write).await.with_context(opening)?;
     let read = readers(options, 4).await.with_context(opening)?;
     let inbox = open_inbox(&data_dir.join("inbox.db"), &write).await?;
@@ -252,6 +255,7 @@ async fn open_inbox(path: &Path, state: &SqlitePool) -> anyhow::Result<LiteInbox
     let opening = || format!("opening the inbox in {}", path.display());
     let applied: i64 = sqlx::query_scalar("SELECT id FROM inbox_applied").fetch_one(state).await?;
     let (options, write) = open_file(path).await?;
+    damage::refuse(&write, path).await?;
     super::inbox::prepare_file(&write, applied).await.with_context(opening)?;
     let read = readers(options, 2).await.with_context(opening)?;
     Ok(LiteInbox { write, read, applied: Arc::new(applied.into()), trimmed: Arc::new(applied.into()) })
@@ -272,6 +276,7 @@ async fn open_file(path: &Path) -> anyhow::Result<(SqliteConnectOptions, SqliteP
     let write = lite_pool(1)
         .connect_with(options.clone())
         .await
+        .map_err(|e| damage::or_refusal(path, e))
         .with_context(|| format!("opening the store in {}", path.display()))?;
     Ok((options, write))
 }

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod buttons;
 pub mod changes;
 pub mod chat_events;
+pub mod damage;
 mod db;
 pub mod decisions;
 pub mod diagnoses;
@@ -22,6 +23,7 @@ pub mod page;
 pub mod retention;
 mod row;
 pub mod runs;
+pub mod set_back;
 pub mod silences;
 #[doc(hidden)]
 pub mod testing;

@@ -9,6 +9,7 @@ mod demo;
 mod drill;
 mod evidence;
 mod fakes;
+mod faults;
 mod intake;
 mod kills;
 mod llm;

@@ -14,6 +14,8 @@ use crate::peers::{self, Child, Ready};
 pub struct Service {
     pub url: String,
     pub dir: PathBuf,
+    /// Its data directory, as this process sees it.
+    pub data: PathBuf,
     pub child: Child,
     http: reqwest::Client,
 }
@@ -21,21 +23,27 @@ pub struct Service {
 impl Service {
     /// `yaml` is the settings file but for `listen` and `data_dir`.
     pub async fn start_in(dir: &Path, yaml: &str) -> Self {
+        Self::start_under(dir, yaml, &[], &[]).await
+    }
+
+    /// The program is started by another one, which is told the rest of its command line: `prlimit --nofile=64 aiops serve …`.
+    pub async fn start_under(dir: &Path, yaml: &str, before: &[&str], env: &[(&str, &str)]) -> Self {
         let port = peers::free_port();
         let config = dir.join("aiops.yaml");
         let text = format!("listen: 127.0.0.1:{port}\ndata_dir: {}\n{yaml}", dir.join("data").display());
         std::fs::write(&config, text).expect("the test's directory is writable");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_aiops"));
-        command.arg("serve").arg("--config").arg(&config).current_dir(env!("CARGO_MANIFEST_DIR"));
+        let mut line = before.iter().copied().chain([env!("CARGO_BIN_EXE_aiops"), "serve", "--config"]);
+        let mut command = Command::new(line.next().expect("there is at least the program"));
+        command.args(line).arg(&config).current_dir(env!("CARGO_MANIFEST_DIR")).envs(env.iter().copied());
         let url = format!("http://127.0.0.1:{port}");
         let ready = Ready::Http(format!("{url}/readyz"));
         let child = Child::start(command, &dir.join("aiops.log"), ready).await;
-        Self { url, dir: dir.to_owned(), child, http: peers::http() }
+        Self { url, dir: dir.to_owned(), data: dir.join("data"), child, http: peers::http() }
     }
 
     /// The admin's, as the first start wrote it.
     pub fn token(&self) -> String {
-        let path = self.dir.join("data/admin.token");
+        let path = self.data.join("admin.token");
         std::fs::read_to_string(&path).expect("the first start writes it").trim().to_owned()
     }
 

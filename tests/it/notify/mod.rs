@@ -67,7 +67,7 @@ fn to_pagerduty(settings: &mut Settings, fake: &PagerDuty) {
     };
 }
 
-fn to_email(settings: &mut Settings, port: u16, to: &[&str]) {
+pub fn to_email(settings: &mut Settings, port: u16, to: &[&str]) {
     settings.notify.email = config::Email {
         host: "127.0.0.1".into(),
         port,
@@ -193,17 +193,17 @@ pub async fn propose_for(store: &Store, id: &str, time: Duration) -> Approval {
 }
 
 /// The outbox of a store with the channels of its settings, and the time of the test.
-struct Outbox {
-    store: Store,
-    settings: Settings,
+pub struct Outbox {
+    pub store: Store,
+    pub settings: Settings,
     deps: Deps,
-    clock: Clock,
+    pub clock: Clock,
     _kept: Option<stores::Kept>,
 }
 
 impl Outbox {
     /// Over a new SQLite store; `set` turns channels on.
-    async fn sqlite(set: impl FnOnce(&mut Settings)) -> Self {
+    pub async fn sqlite(set: impl FnOnce(&mut Settings)) -> Self {
         let kept = stores::sqlite().await;
         let outbox = Self::over(&kept.store, set);
         Self { _kept: Some(kept), ..outbox }
@@ -217,10 +217,10 @@ impl Outbox {
     }
 
     /// Some seconds later, everything due is delivered.
-    async fn deliver(&mut self, seconds: u64) -> usize {
+    pub async fn deliver(&mut self, seconds: u64) -> usize {
         self.clock.deliver(&self.deps, seconds).await
     }
-    async fn open(&self, title: &str) -> Incident {
+    pub async fn open(&self, title: &str) -> Incident {
         open(&self.store, &self.settings, title).await
     }
     async fn propose(&self, id: &str) -> Approval {
@@ -244,7 +244,7 @@ impl Outbox {
         })
         .await;
     }
-    async fn message(&self, id: &str, channel: &str) -> Message {
+    pub async fn message(&self, id: &str, channel: &str) -> Message {
         let mut tx = self.store.read().await.expect("a transaction");
         let all = messages::of(&mut tx, id).await.expect("read");
         all.into_iter().find(|m| m.channel == channel).expect("it is owed")

@@ -67,6 +67,11 @@ impl Child {
         self.wait_ready().await;
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
     /// All that it has printed.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
