@@ -4,6 +4,8 @@ mod lock;
 mod parts;
 mod schedule;
 
+pub(crate) use lock::{DirLock, make_data_dir};
+
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use serde_json::json;

@@ -13,7 +13,7 @@ use rustix::{
 };
 
 /// Holds the directory until it is dropped, or the process ends in whatever way.
-pub(super) struct DirLock(#[allow(dead_code, reason = "held, not read")] File);
+pub(crate) struct DirLock(#[allow(dead_code, reason = "held, not read")] File);
 
 impl DirLock {
     /// Fails if another process has it.
@@ -53,7 +53,7 @@ fn taken(data_dir: &Path, file: &mut File) -> String {
 }
 
 /// Makes the directory, readable by its owner only.
-pub(super) fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     if !data_dir.exists() {
         return std::fs::DirBuilder::new()

@@ -2,6 +2,7 @@
 
 mod approve;
 mod automation;
+mod backup;
 mod check;
 mod client;
 mod completions;
@@ -12,6 +13,7 @@ mod incident;
 mod output;
 mod plan;
 mod playbook;
+mod restore;
 mod run;
 mod serve;
 mod silence;
@@ -75,6 +77,8 @@ enum Command {
     Automation(automation::Command),
     #[command(subcommand)]
     Token(token::Command),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Completions(completions::Args),
     /// The service that `demo` breaks
     #[command(hide = true)]
@@ -124,6 +128,8 @@ fn run(command: Command, context: &Context) -> Result<(), Failure> {
             Command::Silence(command) => silence::run(command, context).await,
             Command::Automation(command) => automation::run(command, context).await,
             Command::Token(command) => token::run(command, context).await,
+            Command::Backup(args) => backup::run(args, context).await,
+            Command::Restore(args) => restore::run(args, context).await,
             Command::Completions(args) => completions::run(args),
             Command::DemoVictim(args) => demo::victim::run(args).await,
         }

@@ -43,6 +43,16 @@ pub async fn ensure_admin_token(store: &Store, data_dir: &Path) -> anyhow::Resul
     Ok(Some(path))
 }
 
+/// Writes a new admin token where there is no file yet; the next start tells the store. The path, if one was written.
+pub fn new_admin_token(data_dir: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let path = data_dir.join(FILE);
+    if path.exists() {
+        return Ok(None);
+    }
+    write(&path, &crate::ids::secret())?;
+    Ok(Some(path))
+}
+
 async fn has_admin(tx: &mut Tx) -> anyhow::Result<bool> {
     Ok(tokens::list(tx).await?.iter().any(|t| t.role == Role::Admin && t.revoked_at.is_none()))
 }

@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-pub use admin_token::ensure_admin_token;
+pub use admin_token::{ensure_admin_token, new_admin_token};
 pub use server::{Server, serve};
 
 use crate::{

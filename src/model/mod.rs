@@ -46,9 +46,11 @@ pub use telemetry::{
     Coverage, Gap, LogLevel, LogRecord, RecentTelemetry, Sample, SeriesSummary, Telemetry, TemplateActivity,
 };
 
+pub(crate) use alert::hex;
+
 /// SHA-256 in 64 lower-case hexadecimal digits.
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
-    alert::hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
+    hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }
 
 /// Makes an enum with a fixed lower-case word for each variant: the same word in SQL, JSON, metric labels and messages.

@@ -17,6 +17,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (6, "batches", include_str!("migrations/0006_batches.sql")),
 ];
 
+/// The newest version that this program knows.
+pub(super) fn newest() -> i64 {
+    MIGRATIONS.iter().map(|(version, ..)| *version).max().expect("there are migrations")
+}
+
 pub(super) async fn sqlite(pool: &SqlitePool) -> Result<(), MigrateError> {
     migrator(MIGRATIONS, |sql| sql.replace("BIGSERIAL PRIMARY KEY", "INTEGER PRIMARY KEY AUTOINCREMENT"))
         .run(pool)

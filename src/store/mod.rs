@@ -4,6 +4,7 @@ pub mod alerts;
 pub mod anomalies;
 pub mod approvals;
 pub mod audit;
+pub mod backup;
 pub mod buttons;
 pub mod changes;
 pub mod chat_events;

@@ -2,6 +2,7 @@
 
 mod api;
 mod architecture;
+mod backup;
 mod chat;
 mod cli;
 mod correlate;
