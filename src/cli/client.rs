@@ -116,7 +116,7 @@ impl Client {
                 root_cause(error)
             )
         } else if error.is_timeout() {
-            format!("{base} did not answer within 20 s")
+            format!("{base} did not answer in time")
         } else {
             format!("{base}: {}", root_cause(error))
         };
@@ -141,6 +141,28 @@ impl Client {
             _ => Failure::failed(said),
         }
     }
+}
+
+/// What a probe such as `/readyz` answers. A token is sent if there is one: on loopback, and where probes are public, none is needed.
+pub async fn probe(args: &ServerArgs, context: &Context, path: &str) -> Result<String, Failure> {
+    let settings = context.settings()?.settings;
+    let base = match &args.server {
+        Some(url) => checked(url)?,
+        None => own_address(&settings)?,
+    };
+    let known = token(args, || Ok(settings.clone())).ok();
+    let client = Client::at(base, known.clone().unwrap_or_else(|| Secret::new("")));
+    let mut request = client.http.get(format!("{}{path}", client.base)).timeout(Duration::from_secs(4));
+    if let Some(token) = known {
+        request = request.bearer_auth(token.expose());
+    }
+    let answer = request.send().await.map_err(|e| client.unreachable(&e))?;
+    let status = answer.status();
+    let bytes = answer.bytes().await.map_err(|e| client.unreachable(&e))?;
+    if !status.is_success() {
+        return Err(client.refused(status, &bytes));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The body of a request that may say why.

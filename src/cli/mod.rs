@@ -13,6 +13,7 @@ mod incident;
 mod output;
 mod plan;
 mod playbook;
+mod probe;
 mod restore;
 mod run;
 mod serve;
@@ -77,6 +78,7 @@ enum Command {
     Automation(automation::Command),
     #[command(subcommand)]
     Token(token::Command),
+    Probe(probe::Args),
     Backup(backup::Args),
     Restore(restore::Args),
     Completions(completions::Args),
@@ -128,6 +130,7 @@ fn run(command: Command, context: &Context) -> Result<(), Failure> {
             Command::Silence(command) => silence::run(command, context).await,
             Command::Automation(command) => automation::run(command, context).await,
             Command::Token(command) => token::run(command, context).await,
+            Command::Probe(args) => probe::run(args, context).await,
             Command::Backup(args) => backup::run(args, context).await,
             Command::Restore(args) => restore::run(args, context).await,
             Command::Completions(args) => completions::run(args),

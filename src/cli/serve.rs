@@ -1,6 +1,9 @@
 //! `aiops serve`: the service itself, until it is told to stop.
 
+mod notify;
 mod reload;
+
+use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -16,7 +19,7 @@ Examples:
   AIOPS_LISTEN=127.0.0.1:0 aiops serve           any free port; the first line says which
 
 Signals: SIGHUP reads the settings and playbooks anew and says what needs a restart; SIGTERM and SIGINT finish what is under
-way and end.";
+way and end. A service manager that set NOTIFY_SOCKET and WATCHDOG_USEC, such as systemd, is told when it is ready, and that it lives.";
 
 /// Start the service
 #[derive(Debug, clap::Args)]
@@ -30,16 +33,20 @@ pub async fn run(_args: Args, context: &Context) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let telemetry = crate::telemetry::init(&settings.log, &settings.otlp)?;
     let app = App::start(settings.clone()).await?;
+    let manager = notify::Manager::from_env();
     output::print(&greeting(&app, &settings))?;
+    manager.tell("READY=1");
     loop {
-        match signals.next().await {
+        match signals.next(manager.every).await {
             Heard::Stop(name) => {
                 tracing::info!(signal = name, "stopping");
                 break;
             }
             Heard::Reload => settings = reload::reload(&app, &telemetry, context, settings).await,
+            Heard::Nothing => manager.tell("WATCHDOG=1"),
         }
     }
+    manager.tell("STOPPING=1");
     app.shutdown().await;
     end(telemetry).await;
     Ok(())
@@ -72,6 +79,8 @@ async fn end(telemetry: Telemetry) {
 enum Heard {
     Stop(&'static str),
     Reload,
+    /// For as long as one may be silent.
+    Nothing,
 }
 
 struct Signals {
@@ -90,11 +99,12 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Heard {
+    async fn next(&mut self, silent: Option<Duration>) -> Heard {
         tokio::select! {
             _ = self.terminate.recv() => Heard::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Heard::Stop("SIGINT"),
             _ = self.hangup.recv() => Heard::Reload,
+            () = tokio::time::sleep(silent.unwrap_or_default()), if silent.is_some() => Heard::Nothing,
         }
     }
 }

@@ -14,6 +14,7 @@ mod faults;
 mod intake;
 mod kills;
 mod llm;
+mod manager;
 mod notify;
 mod owned;
 mod peers;
