@@ -1,4 +1,4 @@
-.PHONY: build test check deps bench clean
+.PHONY: build test test-deploy check deps bench clean
 
 build: ## the program, optimised: target/release/aiops
 	cargo build --release --locked
@@ -7,6 +7,11 @@ test: deps ## everything that can fail, against real servers; skips nothing
 	cargo test --locked --all-targets
 	cargo test --locked --doc
 	@if [ -e tests/readme.sh ]; then tests/readme.sh; fi
+
+test-deploy: ## the image, docker-compose.yml and the systemd unit, really run in containers; needs root
+	tests/deps.sh containers
+	tests/compose.sh
+	tests/systemd.sh
 
 check: ## form: rustfmt, clippy, documentation
 	cargo fmt --check

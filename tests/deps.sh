@@ -1,23 +1,33 @@
 #!/usr/bin/env bash
 # Installs what the tests run against: Debian packages when we are root, then mail server and language model into the cache.
-# Quick when nothing is missing. Without root it prints which packages are missing, and fails.
+# Quick when nothing is missing. Without root it prints which packages are missing, and fails. `deps.sh containers`: what tests/compose.sh
+# needs instead.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
 # What the tests use, and the Debian package that brings it: a command, or a file by its path.
-missing_packages() {
-  local thing package
-  while read -r thing package; do
-    case $thing in
-      /*) compgen -G "$thing" >/dev/null ;;
-      *) command -v "$thing" >/dev/null ;;
-    esac || echo "$package"
-  done <<'TABLE'
+packages() {
+  if [ "$1" = containers ]; then cat <<'TABLE'
+podman podman
+runc runc
+/usr/lib/podman/netavark netavark
+/usr/lib/podman/aardvark-dns aardvark-dns
+iptables iptables
+ip iproute2
+catatonit catatonit
+debootstrap debootstrap
+python3 python3
+curl curl
+jq jq
+TABLE
+  else cat <<'TABLE'
 prometheus prometheus
 prometheus-alertmanager prometheus-alertmanager
 /usr/lib/postgresql/*/bin/initdb postgresql
+pg_dump postgresql-client
 redis-server redis-server
 ansible-playbook ansible-core
+systemd-analyze systemd
 python3 python3
 g++ g++
 /usr/include/nlohmann/json.hpp nlohmann-json3-dev
@@ -28,6 +38,17 @@ openssl openssl
 setpriv util-linux
 /usr/lib/*/faketime/libfaketimeMT.so.1 libfaketime
 TABLE
+  fi
+}
+
+missing_packages() {
+  local thing package
+  while read -r thing package; do
+    case $thing in
+      /*) compgen -G "$thing" >/dev/null ;;
+      *) command -v "$thing" >/dev/null ;;
+    esac || echo "$package"
+  done < <(packages "$1")
   # A Python can be there without what makes its environments.
   python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
 }
@@ -48,16 +69,17 @@ install_packages() {
   apt-get install -qq -o DPkg::Lock::Timeout=600 -y --no-install-recommends "$@" >/dev/null
 }
 
-mapfile -t packages < <(missing_packages)
-if [ ${#packages[@]} -gt 0 ]; then
+mapfile -t missing < <(missing_packages "${1:-}")
+if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    install_packages "${packages[@]}"
+    install_packages "${missing[@]}"
   else
-    echo "The tests need Debian packages that are missing here: ${packages[*]}" >&2
-    echo "Install them: sudo apt-get install --no-install-recommends ${packages[*]}" >&2
+    echo "The tests need Debian packages that are missing here: ${missing[*]}" >&2
+    echo "Install them: sudo apt-get install --no-install-recommends ${missing[*]}" >&2
     exit 1
   fi
 fi
 
+[ "${1:-}" = containers ] && exit
 "$here/real/smtp.sh" install
 "$here/real/ollama.sh" install

@@ -7,6 +7,7 @@ mod chat;
 mod cli;
 mod correlate;
 mod demo;
+mod deploy;
 mod drill;
 mod evidence;
 mod fakes;
