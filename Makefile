@@ -8,10 +8,11 @@ test: deps ## everything that can fail, against real servers; skips nothing
 	cargo test --locked --doc
 	@if [ -e tests/readme.sh ]; then tests/readme.sh; fi
 
-test-deploy: ## the image, docker-compose.yml and the systemd unit, really run in containers; needs root
+test-deploy: ## image, compose file and systemd unit, really run in containers; Kubernetes manifests, checked; needs root
 	tests/deps.sh containers
 	tests/compose.sh
 	tests/systemd.sh
+	tests/kubernetes.sh
 
 check: ## form: rustfmt, clippy, documentation
 	cargo fmt --check
