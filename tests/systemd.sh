@@ -40,7 +40,7 @@ printf 'listen: "0.0.0.0:8080"\nintake: {sources: {prometheus: {bearer: [{file: 
 printf '[Service]\nLoadCredential=intake:/etc/aiops/secrets/intake\nWatchdogSec=5\n' > "$work/units/aiops.service.d/here.conf"
 id=$(podman create aiops:0.1.0)
 podman cp "$id:/usr/local/bin/aiops" "$work/aiops"
-podman rm "$id" > /dev/null
+podman rm --volumes "$id" > /dev/null
 
 # systemd makes the name spaces and filters of the unit itself, and needs the rights to do so.
 podman run -d --name "$name" --privileged --systemd=always localhost/aiops-test/systemd /sbin/init > /dev/null
