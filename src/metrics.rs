@@ -54,7 +54,7 @@ metrics! {
     RECONCILE_FAILURES: IntCounter[] = "aiops_reconcile_failures_total";
     /// Seconds from a durable intake's parse to its commit.
     INTAKE_COMMIT_SECONDS: Histogram[] = "aiops_intake_commit_seconds", buckets [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
-    /// Inbox deliveries that wait for correlation.
+    /// Alerts and anomalies in the inbox that wait for correlation.
     INBOX_DEPTH: IntGauge[] = "aiops_inbox_depth";
     /// Age in milliseconds of the oldest inbox delivery that waits.
     INBOX_AGE_MS: IntGauge[] = "aiops_inbox_age_milliseconds";

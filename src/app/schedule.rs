@@ -37,7 +37,7 @@ pub(super) async fn every<F, E>(
 /// Forgets in small transactions, so that nobody waits long behind it.
 pub(super) async fn forget(store: Store, ages: Arc<Retention>) -> Result<()> {
     loop {
-        let mut tx = store.write().await?;
+        let mut tx = store.write_much().await?;
         let deleted = retention::sweep(&mut tx, &ages, clock::now()).await?;
         tx.commit().await?;
         if deleted == 0 {

@@ -231,5 +231,5 @@ pub(super) fn summary(contents: &Contents) -> String {
         None => "the audit trail is whole".to_owned(),
         Some(problem) => output::line(problem),
     };
-    format!("  {}\n  deliveries that wait to take effect: {}\n  {audit}", rows.join(", "), contents.waiting)
+    format!("  {}\n  alerts that wait to take effect: {}\n  {audit}", rows.join(", "), contents.waiting)
 }

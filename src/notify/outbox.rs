@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -89,7 +89,7 @@ crate::model::words!(
 pub async fn run(deps: Arc<Deps>, cancel: CancellationToken) {
     retire(&deps).await;
     let bells: Vec<Arc<Notify>> = deps.routes.iter().map(|_| Arc::default()).collect();
-    let mut loops = tokio::task::JoinSet::new();
+    let mut loops = JoinSet::new();
     for (route, bell) in deps.routes.iter().cloned().zip(&bells) {
         let (deps, bell, cancel) = (deps.clone(), bell.clone(), cancel.clone());
         loops.spawn(async move { serve(&deps, &route, &bell, &cancel).await });
@@ -122,10 +122,23 @@ async fn retire(deps: &Deps) {
     }
 }
 
-async fn serve(deps: &Deps, route: &Route, bell: &Notify, cancel: &CancellationToken) {
+async fn serve(deps: &Arc<Deps>, route: &Route, bell: &Notify, cancel: &CancellationToken) {
+    let mut under_way = JoinSet::new();
+    let parallel = route.channel.capabilities().parallel;
     while !cancel.is_cancelled() {
-        let wait = match deliver_one(deps, route, clock::now()).await {
-            Ok(Next::More) => continue,
+        while under_way.try_join_next().is_some() {}
+        let wait = match claim(deps, route, clock::now(), parallel - under_way.len()).await {
+            Ok(Next::Deliver(claimed)) => {
+                for claimed in claimed {
+                    let (deps, route) = (deps.clone(), route.clone());
+                    under_way.spawn(async move {
+                        if let Err(e) = deliver_claimed(&deps, &route, claimed, clock::now()).await {
+                            tracing::error!(channel = %route.channel.kind(), error = %e, "the outcome of a message could not be stored; its lease will end");
+                        }
+                    });
+                }
+                continue;
+            }
             Ok(Next::At(at)) => clock::between(clock::now(), at).min(LOOK_AGAIN),
             Ok(Next::Idle) => LOOK_AGAIN,
             Err(e) => {
@@ -136,17 +149,22 @@ async fn serve(deps: &Deps, route: &Route, bell: &Notify, cancel: &CancellationT
         tokio::select! {
             () = cancel.cancelled() => {}
             () = bell.notified() => {}
+            Some(_) = under_way.join_next() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
+    while under_way.join_next().await.is_some() {}
 }
 
 /// Handles everything that is due at `now`, as far as the channels' limits allow; how many messages were handled.
 pub async fn deliver_due(deps: &Deps, now: Timestamp) -> store::Result<usize> {
     let all = deps.routes.iter().map(|route| async move {
         let mut handled = 0;
-        while matches!(deliver_one(deps, route, now).await?, Next::More) {
-            handled += 1;
+        while let Next::Deliver(claimed) = claim(deps, route, now, 1).await? {
+            for claimed in claimed {
+                deliver_claimed(deps, route, claimed, now).await?;
+                handled += 1;
+            }
         }
         store::Result::Ok(handled)
     });
@@ -156,26 +174,51 @@ pub async fn deliver_due(deps: &Deps, now: Timestamp) -> store::Result<usize> {
 
 /// What the loop of a channel does next.
 enum Next {
-    /// One was handled; there may be more.
-    More,
+    /// At least one.
+    Deliver(Vec<Claimed>),
     At(Timestamp),
     Idle,
 }
 
-async fn deliver_one(deps: &Deps, route: &Route, now: Timestamp) -> store::Result<Next> {
-    let kind = route.channel.kind();
-    if let Err(free) = deps.lanes.enter(kind, route.channel.capabilities().limits, now) {
-        return Ok(Next::At(free));
+/// Claims what is due, at most so many and as many as the channel's limits allow.
+async fn claim(deps: &Deps, route: &Route, now: Timestamp, most: usize) -> store::Result<Next> {
+    let (kind, limits) = (route.channel.kind(), route.channel.capabilities().limits);
+    let mut slots = 0;
+    let free = loop {
+        if slots == most {
+            break None;
+        }
+        match deps.lanes.enter(kind, limits, now) {
+            Ok(()) => slots += 1,
+            Err(free) => break Some(free),
+        }
+    };
+    let give_back = |slots: usize| (0..slots).for_each(|_| deps.lanes.give_back(kind));
+    if slots == 0 {
+        return Ok(free.map_or(Next::Idle, Next::At));
     }
-    let mut tx = deps.store.write().await?;
-    let claimed = messages::claim(&mut tx, kind.as_str(), now, LEASE, 1).await?.pop();
-    let Some(claimed) = claimed else {
+    let claimed = async {
+        // The one writer is not asked for nothing.
+        let mut tx = deps.store.read().await?;
         let due = messages::next_due(&mut tx, kind.as_str()).await?;
         drop(tx);
-        deps.lanes.give_back(kind);
-        return Ok(due.map_or(Next::Idle, Next::At));
+        match due {
+            None => return Ok(Next::Idle),
+            Some(at) if at > now => return Ok(Next::At(at)),
+            Some(_) => {}
+        }
+        let mut tx = deps.store.write().await?;
+        let claimed = messages::claim(&mut tx, kind.as_str(), now, LEASE, slots as i64).await?;
+        tx.commit().await?;
+        store::Result::Ok(if claimed.is_empty() { Next::Idle } else { Next::Deliver(claimed) })
     };
-    tx.commit().await?;
+    let next = claimed.await.inspect_err(|_| give_back(slots))?;
+    give_back(slots - if let Next::Deliver(claimed) = &next { claimed.len() } else { 0 });
+    Ok(next)
+}
+
+async fn deliver_claimed(deps: &Deps, route: &Route, claimed: Claimed, now: Timestamp) -> store::Result<()> {
+    let kind = route.channel.kind();
     let span = tracing::info_span!("notify", incident.id = claimed.message.incident_id, channel = %kind);
     let outcome = match deliver(deps, route, claimed, now).instrument(span).await {
         // Somebody else has it by now, and records what becomes of it.
@@ -186,7 +229,7 @@ async fn deliver_one(deps: &Deps, route: &Route, now: Timestamp) -> store::Resul
     if matches!(outcome, Outcome::Waiting | Outcome::Suppressed | Outcome::Unchanged) {
         deps.lanes.give_back(kind);
     }
-    Ok(Next::More)
+    Ok(())
 }
 
 async fn deliver(deps: &Deps, route: &Route, claimed: Claimed, now: Timestamp) -> store::Result<Outcome> {

@@ -14,6 +14,7 @@ use super::{
     Error, Result, Store, Tx, audit,
     db::{LiteInbox, Pools},
     migrate, sql,
+    writer::Writer,
 };
 
 /// The embedded store's files, in the order in which they must be copied: see [`snapshot`].
@@ -31,7 +32,7 @@ pub struct Contents {
     pub schema: i64,
     /// Table → rows.
     pub rows: BTreeMap<String, i64>,
-    /// Deliveries that were acknowledged and have not taken effect yet; they do so after the next start.
+    /// Alerts and anomalies that were acknowledged and have not taken effect yet; they do so after the next start.
     pub waiting: i64,
     /// What is wrong with the audit trail's chain, if something is.
     pub audit_problem: Option<String>,
@@ -76,7 +77,8 @@ pub async fn open_copies(dir: &Path) -> anyhow::Result<Store> {
         applied: Arc::new(applied.into()),
         trimmed: Arc::new(applied.into()),
     };
-    Ok(Store { pools: Pools::Lite { write: state.clone(), read: state, inbox }, bells: Arc::default() })
+    let write = Writer::new(state.acquire().await?.detach());
+    Ok(Store { pools: Pools::Lite { write, read: state, inbox }, bells: Arc::default() })
 }
 
 async fn whole(path: &Path) -> anyhow::Result<SqlitePool> {
@@ -132,12 +134,15 @@ pub async fn contents(store: &Store, tx: &mut Tx) -> Result<Contents> {
     let waiting: i64 = match &store.pools {
         Pools::Lite { inbox, .. } => {
             let applied: i64 = sql!(tx, |c| sqlx::query_scalar("SELECT id FROM inbox_applied").fetch_one(c))?;
-            sqlx::query_scalar("SELECT COUNT(*) FROM inbox WHERE id > $1")
+            sqlx::query_scalar("SELECT COALESCE(SUM(items), 0) FROM inbox WHERE id > $1")
                 .bind(applied)
                 .fetch_one(&inbox.read)
                 .await?
         }
-        Pools::Postgres(_) => sql!(tx, |c| sqlx::query_scalar("SELECT COUNT(*) FROM inbox").fetch_one(c))?,
+        Pools::Postgres(_) => {
+            sql!(tx, |c| sqlx::query_scalar("SELECT COALESCE(SUM(items), 0)::BIGINT FROM inbox")
+                .fetch_one(c))?
+        }
     };
     let audit_problem = match audit::verify(tx).await {
         Ok(_) => None,

@@ -1,6 +1,7 @@
 //! The two engines behind one transaction type.
 
 use std::{
+    ops::{Deref, DerefMut},
     path::Path,
     str::FromStr,
     sync::{
@@ -12,20 +13,26 @@ use std::{
 
 use anyhow::Context;
 use sqlx::{
-    PgPool, Postgres, Sqlite, SqlitePool,
+    PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::Notify;
 use tracing::Instrument;
 
-use super::damage;
+use super::{
+    damage,
+    writer::{Turn, Writer},
+};
 
 /// What a store call can fail with.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the store: {0}")]
     Sql(#[from] sqlx::Error),
+    /// The commit failed that this transaction shared with others.
+    #[error("the store: {0}")]
+    Together(Arc<sqlx::Error>),
     /// A row does not read back as what was written; the table and column are in the text.
     #[error("the store holds something unreadable: {0}")]
     Damaged(String),
@@ -72,7 +79,7 @@ pub struct Store {
 pub(super) enum Pools {
     /// One writer, because SQLite has one; readers beside it see the last commit.
     Lite {
-        write: SqlitePool,
+        write: Writer,
         read: SqlitePool,
         inbox: LiteInbox,
     },
@@ -101,8 +108,33 @@ pub struct Tx {
 }
 
 pub(super) enum Engine {
-    Lite(sqlx::Transaction<'static, Sqlite>),
+    Lite(Lite),
     Postgres(sqlx::Transaction<'static, Postgres>),
+}
+
+/// A transaction on SQLite.
+pub(super) enum Lite {
+    Read(sqlx::Transaction<'static, Sqlite>),
+    Write(Turn),
+}
+
+impl Deref for Lite {
+    type Target = SqliteConnection;
+    fn deref(&self) -> &SqliteConnection {
+        match self {
+            Self::Read(t) => t,
+            Self::Write(t) => t,
+        }
+    }
+}
+
+impl DerefMut for Lite {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        match self {
+            Self::Read(t) => t,
+            Self::Write(t) => t,
+        }
+    }
 }
 
 impl Store {
@@ -115,7 +147,7 @@ impl Store {
     /// A transaction for reading: one snapshot of everything.
     pub async fn read(&self) -> Result<Tx> {
         let engine = match &self.pools {
-            Pools::Lite { read, .. } => Engine::Lite(read.begin().await?),
+            Pools::Lite { read, .. } => Engine::Lite(Lite::Read(read.begin().await?)),
             Pools::Postgres(pool) => {
                 Engine::Postgres(begin_whole(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?)
             }
@@ -125,8 +157,17 @@ impl Store {
 
     /// A transaction for writing. On SQLite there is one at a time: hold it briefly, and never across an outside call.
     pub async fn write(&self) -> Result<Tx> {
+        self.begin(false).await
+    }
+
+    /// A transaction that writes much: nobody shares its commit who would have to wait for its end.
+    pub async fn write_much(&self) -> Result<Tx> {
+        self.begin(true).await
+    }
+
+    async fn begin(&self, much: bool) -> Result<Tx> {
         let engine = match &self.pools {
-            Pools::Lite { write, .. } => Engine::Lite(write.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Lite { write, .. } => Engine::Lite(Lite::Write(write.begin(much).await?)),
             Pools::Postgres(pool) => Engine::Postgres(begin_whole(pool, "BEGIN").await?),
         };
         Ok(self.begun(engine))
@@ -153,9 +194,11 @@ impl Store {
     pub async fn close(&self) {
         match &self.pools {
             Pools::Lite { write, read, inbox } => {
-                for pool in [read, write, &inbox.read, &inbox.write] {
-                    pool.close().await;
-                }
+                // Whoever closes a file last writes its log back into it: a reader cannot.
+                read.close().await;
+                write.close().await;
+                inbox.read.close().await;
+                inbox.write.close().await;
             }
             Pools::Postgres(pool) => pool.close().await,
         }
@@ -166,7 +209,8 @@ impl Tx {
     /// Makes it durable, then wakes those who wait for what it wrote.
     pub async fn commit(self) -> Result<()> {
         match self.engine {
-            Engine::Lite(t) => t.commit().await?,
+            Engine::Lite(Lite::Read(t)) => t.commit().await?,
+            Engine::Lite(Lite::Write(t)) => t.commit().await?,
             Engine::Postgres(t) => t.commit().await?,
         }
         if let Some((applied, row)) = self.applies {
@@ -248,7 +292,8 @@ async fn open_sqlite(data_dir: &Path) -> anyhow::Result<Pools> {
     super::migrate::sqlite(&write).await.with_context(opening)?;
     let read = readers(options, 4).await.with_context(opening)?;
     let inbox = open_inbox(&data_dir.join("inbox.db"), &write).await?;
-    Ok(Pools::Lite { write, read, inbox })
+    let writer = Writer::new(write.acquire().await.with_context(opening)?.detach());
+    Ok(Pools::Lite { write: writer, read, inbox })
 }
 
 async fn open_inbox(path: &Path, state: &SqlitePool) -> anyhow::Result<LiteInbox> {

@@ -17,10 +17,15 @@ use crate::model::{AlertEvent, AnomalyEvent};
 
 /// Rows that one batch takes at most, however few alerts each of them brought.
 const MOST_ROWS: i64 = 4096;
-/// Applied rows that are kept before they are deleted together.
-const TRIM: i64 = 4096;
+/// Applied rows that are kept before they are deleted together; each may be as large as [`ROW_BYTES`].
+const TRIM: i64 = 256;
 /// Rows in one statement, which is a transaction by itself: four parameters each, at most 32,766 in all.
 const GROUP: usize = 8000;
+/// Deliveries share a row up to so many bytes and alerts, so that a batch of correlation is not much larger than it wants to be.
+const ROW_BYTES: usize = 1 << 20;
+const ROW_ITEMS: i64 = 1000;
+/// What such rows name as their kind. Rows from before deliveries shared them have other kinds, and one line.
+const LINES: &str = "lines";
 
 /// What one delivery brought.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -31,12 +36,6 @@ pub enum Delivery {
 }
 
 impl Delivery {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Alerts(_) => "alerts",
-            Self::Anomaly(_) => "anomaly",
-        }
-    }
     /// How much work it is, in alerts.
     fn items(&self) -> usize {
         match self {
@@ -46,28 +45,57 @@ impl Delivery {
     }
 }
 
-/// A delivery made ready for the database, so that the writer only binds it.
+/// A delivery made ready for the database, so that the writer only copies it.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    kind: &'static str,
     received_at: i64,
     items: i64,
-    body: String,
+    /// JSON without line breaks.
+    line: String,
 }
 
 impl Prepared {
     pub fn new(delivery: &Delivery) -> Self {
         Self {
-            kind: delivery.kind(),
             received_at: row::micros(crate::clock::now()),
-            items: delivery.items() as i64,
-            body: row::to_json(delivery),
+            items: delivery.items().max(1) as i64,
+            line: row::to_json(delivery),
         }
     }
     /// For tests.
     pub(super) fn unreadable() -> Self {
-        Self { kind: "alerts", received_at: row::micros(crate::clock::now()), items: 1, body: "{}".into() }
+        Self { received_at: row::micros(crate::clock::now()), items: 1, line: "{}".into() }
     }
+}
+
+/// A row to be written.
+struct Packed {
+    received_at: i64,
+    items: i64,
+    body: String,
+}
+
+/// Puts deliveries into rows, in their order.
+fn pack(deliveries: &[Prepared]) -> Vec<Packed> {
+    let mut rows: Vec<Packed> = Vec::new();
+    let mut left: usize = deliveries.iter().map(|d| d.line.len() + 1).sum();
+    for d in deliveries {
+        match rows.last_mut() {
+            Some(row) if row.body.len() + d.line.len() < ROW_BYTES && row.items + d.items <= ROW_ITEMS => {
+                row.body.push('\n');
+                row.body.push_str(&d.line);
+                row.items += d.items;
+                row.received_at = row.received_at.min(d.received_at);
+            }
+            _ => {
+                let mut body = String::with_capacity(left.min(ROW_BYTES.max(d.line.len())));
+                body.push_str(&d.line);
+                rows.push(Packed { received_at: d.received_at, items: d.items, body });
+            }
+        }
+        left -= d.line.len() + 1;
+    }
+    rows
 }
 
 /// Makes the file ready: its table, and row numbers that go on where the state stands, also if the file is new and the state is not.
@@ -93,7 +121,7 @@ pub(super) async fn prepare_file(file: &SqlitePool, applied: i64) -> sqlx::Resul
 
 /// Appends deliveries; they are durable when this returns.
 pub async fn append(store: &Store, deliveries: &[Prepared]) -> Result<()> {
-    for group in deliveries.chunks(GROUP) {
+    for group in pack(deliveries).chunks(GROUP) {
         let is_usual = group.len() == 1;
         match &store.pools {
             Pools::Lite { inbox, .. } => {
@@ -108,15 +136,15 @@ pub async fn append(store: &Store, deliveries: &[Prepared]) -> Result<()> {
     Ok(())
 }
 
-fn insert<DB>(deliveries: &[Prepared]) -> sqlx::QueryBuilder<DB>
+fn insert<DB>(rows: &[Packed]) -> sqlx::QueryBuilder<DB>
 where
     DB: sqlx::Database,
     for<'q> &'q str: sqlx::Encode<'q, DB> + sqlx::Type<DB>,
     for<'q> i64: sqlx::Encode<'q, DB> + sqlx::Type<DB>,
 {
     let mut q = sqlx::QueryBuilder::new("INSERT INTO inbox (kind, received_at, items, body) ");
-    q.push_values(deliveries, |mut row, d| {
-        row.push_bind(d.kind).push_bind(d.received_at).push_bind(d.items).push_bind(d.body.as_str());
+    q.push_values(rows, |mut row, r| {
+        row.push_bind(LINES).push_bind(r.received_at).push_bind(r.items).push_bind(r.body.as_str());
     });
     q
 }
@@ -136,7 +164,6 @@ struct Row {
     id: i64,
     kind: String,
     received_at: i64,
-    items: i64,
     body: String,
 }
 
@@ -151,9 +178,8 @@ pub async fn take(store: &Store, most: usize) -> Result<Option<(Tx, Vec<Delivery
     let (mut tx, read) = match &store.pools {
         Pools::Lite { inbox, .. } => {
             trim(inbox).await?;
-            let query = format!(
-                "SELECT id, kind, received_at, items, body FROM inbox WHERE id IN ({OLDEST}) ORDER BY id"
-            );
+            let query =
+                format!("SELECT id, kind, received_at, body FROM inbox WHERE id IN ({OLDEST}) ORDER BY id");
             let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(query))
                 .bind(inbox.applied.load(Ordering::Acquire))
                 .bind(MOST_ROWS)
@@ -163,7 +189,7 @@ pub async fn take(store: &Store, most: usize) -> Result<Option<(Tx, Vec<Delivery
             let Some(last) = rows.last().map(|r| r.id) else { return Ok(None) };
             // Read before the state's one writer is held.
             let read = read(rows);
-            let mut tx = store.write().await?;
+            let mut tx = store.write_much().await?;
             let applied: i64 = sql!(tx, |c| sqlx::query_scalar("SELECT id FROM inbox_applied").fetch_one(c))?;
             if applied >= last {
                 // A commit that failed to say so: what was remembered of it is behind the truth, and would be for ever.
@@ -172,15 +198,14 @@ pub async fn take(store: &Store, most: usize) -> Result<Option<(Tx, Vec<Delivery
             }
             exec!(tx, |c| sqlx::query("UPDATE inbox_applied SET id = $1").bind(last))?;
             tx.applies = Some((inbox.applied.clone(), last));
-            (tx, read.into_iter().filter(|(r, _)| r.id > applied).collect::<Vec<_>>())
+            (tx, read.into_iter().filter(|r| r.row.id > applied).collect::<Vec<_>>())
         }
         Pools::Postgres(_) => {
-            let mut tx = store.write().await?;
+            let mut tx = store.write_much().await?;
             tx.lock("correlate").await?;
             // In one statement: a row that commits beside it with a smaller number is neither taken nor deleted.
-            let query = format!(
-                "DELETE FROM inbox WHERE id IN ({OLDEST}) RETURNING id, kind, received_at, items, body"
-            );
+            let query =
+                format!("DELETE FROM inbox WHERE id IN ({OLDEST}) RETURNING id, kind, received_at, body");
             let mut rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query))
                 .bind(0_i64)
                 .bind(MOST_ROWS)
@@ -194,31 +219,54 @@ pub async fn take(store: &Store, most: usize) -> Result<Option<(Tx, Vec<Delivery
         }
     };
     let mut taken = Vec::with_capacity(read.len());
-    for (row, delivery) in read {
-        match delivery {
-            Ok(delivery) => taken.push(delivery),
-            Err(e) => set_aside(&mut tx, &row, &e.to_string()).await?,
+    for Read { row, deliveries, unreadable } in read {
+        taken.extend(deliveries);
+        if let Some(error) = unreadable {
+            set_aside(&mut tx, &row, &error).await?;
         }
     }
     Ok(Some((tx, taken)))
 }
 
-fn read(rows: Vec<Row>) -> Vec<(Row, Result<Delivery>)> {
-    let read = rows.into_iter().map(|r| {
-        let delivery = row::from_json(&r.body);
-        (r, delivery)
-    });
-    read.collect()
+/// A row and what was in it.
+struct Read {
+    /// Its body holds what is unreadable of it.
+    row: Row,
+    deliveries: Vec<Delivery>,
+    /// Why the first unreadable line is.
+    unreadable: Option<String>,
+}
+
+fn read(rows: Vec<Row>) -> Vec<Read> {
+    rows.into_iter().map(read_row).collect()
+}
+
+fn read_row(mut row: Row) -> Read {
+    let body = std::mem::take(&mut row.body);
+    let (mut deliveries, mut unreadable) = (Vec::new(), None);
+    for line in body.lines() {
+        match row::from_json(line) {
+            Ok(delivery) => deliveries.push(delivery),
+            Err(e) => {
+                unreadable.get_or_insert_with(|| e.to_string());
+                if !row.body.is_empty() {
+                    row.body.push('\n');
+                }
+                row.body.push_str(line);
+            }
+        }
+    }
+    Read { row, deliveries, unreadable }
 }
 
 async fn set_aside(tx: &mut Tx, r: &Row, error: &str) -> Result<()> {
     tracing::error!(
         inbox.id = r.id,
-        items = r.items,
+        lines = r.body.lines().count(),
         error,
-        "an inbox row is unreadable; it is kept in inbox_dead"
+        "deliveries in the inbox are unreadable; they are kept in inbox_dead"
     );
-    crate::metrics::INBOX_DEAD.inc();
+    crate::metrics::INBOX_DEAD.inc_by(r.body.lines().count() as u64);
     exec!(tx, |c| {
         sqlx::query(
         "INSERT INTO inbox_dead (id, kind, received_at, body, error) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO NOTHING"
@@ -232,22 +280,20 @@ async fn set_aside(tx: &mut Tx, r: &Row, error: &str) -> Result<()> {
     Ok(())
 }
 
-/// How many deliveries wait, and since when the oldest does.
+/// How many alerts and anomalies wait, and since when the oldest does.
 pub async fn backlog(store: &Store) -> Result<(i64, Option<jiff::Timestamp>)> {
     let (count, oldest): (i64, Option<i64>) = match &store.pools {
         Pools::Lite { inbox, .. } => {
             let applied = inbox.applied.load(Ordering::Acquire);
-            // Rows are numbered without gaps but for failed commits: a count that costs nothing however many wait.
-            sqlx::query_as(
-                "SELECT COALESCE((SELECT MAX(id) FROM inbox), $1) - $1, \
-                 (SELECT received_at FROM inbox WHERE id > $1 ORDER BY id LIMIT 1)",
-            )
-            .bind(applied)
-            .fetch_one(&inbox.read)
-            .await?
+            sqlx::query_as("SELECT COALESCE(SUM(items), 0), MIN(received_at) FROM inbox WHERE id > $1")
+                .bind(applied)
+                .fetch_one(&inbox.read)
+                .await?
         }
         Pools::Postgres(pool) => {
-            sqlx::query_as("SELECT COUNT(*), MIN(received_at) FROM inbox").fetch_one(pool).await?
+            sqlx::query_as("SELECT COALESCE(SUM(items), 0)::BIGINT, MIN(received_at) FROM inbox")
+                .fetch_one(pool)
+                .await?
         }
     };
     Ok((count.max(0), oldest.map(row::time)))

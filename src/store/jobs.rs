@@ -54,10 +54,11 @@ pub async fn claim(
     lease: Duration,
     limit: i64,
 ) -> Result<Vec<Job>> {
+    // Materialized: PostgreSQL may run a subquery that skips locked rows more than once, and then it gives more than its limit.
     let query = format!(
-        "UPDATE jobs SET lease_until = $3, owner = $1, fence = fence + 1, attempt = attempt + 1 WHERE id IN \
-         (SELECT id FROM jobs WHERE run_at <= $2 AND lease_until <= $2 ORDER BY run_at, id LIMIT $4{}) \
-         RETURNING id, kind, subject, attempt, fence, generation",
+        "WITH due AS MATERIALIZED (SELECT id FROM jobs WHERE run_at <= $2 AND lease_until <= $2 ORDER BY run_at, id LIMIT $4{}) \
+         UPDATE jobs SET lease_until = $3, owner = $1, fence = fence + 1, attempt = attempt + 1 WHERE id IN \
+         (SELECT id FROM due) RETURNING id, kind, subject, attempt, fence, generation",
         tx.skip_locked()
     );
     let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query))

@@ -139,10 +139,12 @@ pub async fn claim(
     lease: Duration,
     limit: i64,
 ) -> Result<Vec<Claimed>> {
+    // Materialized: PostgreSQL may run a subquery that skips locked rows more than once, and then it gives more than its limit.
     let query = format!(
-        "UPDATE messages SET lease_until = $3, fence = fence + 1 WHERE channel = $1 AND incident_id IN \
-         (SELECT incident_id FROM messages WHERE channel = $1 AND state = 'due' AND next_at <= $2 AND lease_until <= $2 \
-          ORDER BY CASE WHEN sent_version = 0 THEN 0 ELSE 1 END, due_since LIMIT $4{}) RETURNING {COLUMNS}",
+        "WITH due AS MATERIALIZED (SELECT incident_id FROM messages WHERE channel = $1 AND state = 'due' AND next_at <= $2 \
+         AND lease_until <= $2 ORDER BY CASE WHEN sent_version = 0 THEN 0 ELSE 1 END, due_since LIMIT $4{}) \
+         UPDATE messages SET lease_until = $3, fence = fence + 1 WHERE channel = $1 AND incident_id IN \
+         (SELECT incident_id FROM due) RETURNING {COLUMNS}",
         tx.skip_locked()
     );
     let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query))

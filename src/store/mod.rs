@@ -30,6 +30,7 @@ pub mod silences;
 pub mod testing;
 pub mod timeline;
 pub mod tokens;
+mod writer;
 
 pub use db::{Error, Result, Store, Tx, Wake};
 pub use page::Page;

@@ -170,7 +170,7 @@ on_both_stores! {
         tx.commit().await.expect("commits");
         assert_eq!(inbox::backlog(&store).await.expect("reads"), (0, None));
         let mut tx = store.read().await.expect("begins");
-        assert_eq!(aiops::store::testing::count(&mut tx, "SELECT COUNT(*) FROM inbox_dead").await, 3);
+        assert_eq!(aiops::store::testing::count(&mut tx, "SELECT COUNT(*) FROM inbox_dead").await, 2, "one for each row");
     }
 
     async fn what_was_taken_and_not_committed_is_taken_again(store: Store) {
@@ -189,7 +189,9 @@ on_both_stores! {
     async fn a_batch_is_bounded_by_the_alerts_that_it_brings(store: Store) {
         let event = crate::correlate::firing("Down", "checkout", clock::now());
         let big = inbox::Prepared::new(&inbox::Delivery::Alerts(vec![event; 50]));
-        inbox::append(&store, &vec![big; 5]).await.expect("appended");
+        for _ in 0..5 {
+            inbox::append(&store, std::slice::from_ref(&big)).await.expect("appended");
+        }
         for expected in [2, 2, 1] {
             let (tx, taken) = inbox::take(&store, 60).await.expect("takes").expect("something waits");
             assert_eq!(taken.len(), expected);
@@ -289,7 +291,9 @@ async fn a_position_that_is_remembered_wrongly_does_not_stop_the_inbox() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open("", dir.path()).await.expect("opens");
     let delivery = inbox::Prepared::new(&inbox::Delivery::Alerts(Vec::new()));
-    inbox::append(&store, &[delivery.clone(), inbox::Prepared::new(&one_alert())]).await.expect("appended");
+    for delivery in [delivery.clone(), inbox::Prepared::new(&one_alert())] {
+        inbox::append(&store, &[delivery]).await.expect("appended");
+    }
     let mut tx = store.write().await.expect("begins");
     aiops::store::testing::execute(&mut tx, "UPDATE inbox_applied SET id = 2").await;
     tx.commit().await.expect("commits");

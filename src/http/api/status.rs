@@ -43,7 +43,7 @@ struct Status {
 struct Queues {
     /// Deliveries that wait to be made durable.
     commit: usize,
-    /// Durable deliveries that wait for correlation.
+    /// Alerts and anomalies that are durable and wait for correlation.
     inbox: i64,
     inbox_age_seconds: u64,
     jobs: i64,

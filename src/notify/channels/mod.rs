@@ -114,6 +114,9 @@ pub struct Capabilities {
     pub answer: Answer,
     /// At most so many calls in so long; all of them hold.
     pub limits: &'static [(usize, Duration)],
+    /// At most so many calls at a time. A kill leaves as many in doubt, and what is in doubt is told again: more than one only
+    /// where the provider knows what it has had.
+    pub parallel: usize,
 }
 
 /// What is to be delivered: the document, and what channels with a form of their own need beside it.

@@ -148,7 +148,7 @@ impl Channel for PagerDuty {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { edits: false, answer: Answer::Commands, limits: &[] }
+        Capabilities { edits: false, answer: Answer::Commands, limits: &[], parallel: 32 }
     }
 
     async fn post(&self, letter: &Letter) -> Result<Sent, SendError> {

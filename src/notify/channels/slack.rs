@@ -51,7 +51,7 @@ impl Channel for App {
 
     fn capabilities(&self) -> Capabilities {
         let answer = if self.has_buttons { Answer::Buttons } else { Answer::Commands };
-        Capabilities { edits: true, answer, limits: LIMITS }
+        Capabilities { edits: true, answer, limits: LIMITS, parallel: 1 }
     }
 
     async fn post(&self, letter: &Letter) -> Result<Sent, SendError> {
@@ -125,7 +125,7 @@ impl Channel for Webhook {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { edits: false, answer: Answer::Commands, limits: LIMITS }
+        Capabilities { edits: false, answer: Answer::Commands, limits: LIMITS, parallel: 1 }
     }
 
     async fn post(&self, letter: &Letter) -> Result<Sent, SendError> {

@@ -18,7 +18,7 @@ impl Channel for Stdout {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { edits: false, answer: Answer::Commands, limits: &[] }
+        Capabilities { edits: false, answer: Answer::Commands, limits: &[], parallel: 1 }
     }
 
     async fn post(&self, letter: &Letter) -> Result<Sent, SendError> {

@@ -101,7 +101,7 @@ impl Channel for Telegram {
     fn capabilities(&self) -> Capabilities {
         let answer = if self.listens { Answer::Buttons } else { Answer::Commands };
         let limits = if self.chat.load(Ordering::Relaxed) < 0 { GROUP } else { PRIVATE };
-        Capabilities { edits: true, answer, limits }
+        Capabilities { edits: true, answer, limits, parallel: 1 }
     }
 
     async fn post(&self, letter: &Letter) -> Result<Sent, SendError> {

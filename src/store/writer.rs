@@ -1,0 +1,379 @@
+//! The one writer of a SQLite file, shared by everybody who writes: those who wait for each other anyway share a commit.
+//!
+//! A file has one writer, and each commit of it waits for the disk. So a transaction is a savepoint within a transaction of the
+//! file; it is made durable together with those that were waiting behind it when it ended, and every one of them hears of its
+//! end only then. One that is rolled back takes nothing of the others with it.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use sqlx::{Connection, Executor, SqliteConnection};
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
+
+use super::{Error, Result};
+
+/// How long a transaction waits for its turn, before it fails as if the store could not be reached.
+const TURN: Duration = Duration::from_secs(10);
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Writer(Arc<Shared>);
+
+struct Shared {
+    /// First come, first served: whoever ends and waits for others comes after all that waited at that moment.
+    file: Arc<Mutex<Option<File>>>,
+    waiting: AtomicUsize,
+}
+
+struct File {
+    connection: SqliteConnection,
+    /// A transaction of the file is open.
+    open: bool,
+    /// The last savepoint was left by somebody who did not say how it ends: it is to be rolled back.
+    left: bool,
+    /// Who has ended in the open transaction and waits for its commit.
+    ended: Vec<oneshot::Sender<std::result::Result<(), Arc<sqlx::Error>>>>,
+}
+
+impl Writer {
+    pub fn new(connection: SqliteConnection) -> Self {
+        let file = File { connection, open: false, left: false, ended: Vec::new() };
+        Self(Arc::new(Shared { file: Arc::new(Mutex::new(Some(file))), waiting: AtomicUsize::new(0) }))
+    }
+
+    /// Waits for a turn and begins a transaction. A long one has those who ended before it commit first, lest they wait for it.
+    pub async fn begin(&self, long: bool) -> Result<Turn> {
+        let waits = Waits::new(&self.0.waiting);
+        let lock = self.0.file.clone().lock_owned();
+        let mut guard =
+            tokio::time::timeout(TURN, lock).await.map_err(|_| Error::Sql(sqlx::Error::PoolTimedOut))?;
+        drop(waits);
+        let file = guard.as_mut().ok_or(Error::Sql(sqlx::Error::PoolClosed))?;
+        file.clean_up().await;
+        if long {
+            file.commit().await;
+        }
+        let begin = if file.open { "SAVEPOINT turn" } else { "BEGIN IMMEDIATE; SAVEPOINT turn" };
+        // Whoever drops this from here on, also half way through the statement, leaves something to be rolled back.
+        (file.open, file.left) = (true, true);
+        if let Err(error) = file.run(begin).await {
+            return Err(Error::Together(file.fail(error).await));
+        }
+        Ok(Turn { guard: Some(guard), writer: self.clone() })
+    }
+
+    /// Ends what waits for a commit, then closes the file.
+    pub async fn close(&self) {
+        let mut guard = self.0.file.lock().await;
+        if let Some(mut file) = guard.take() {
+            file.clean_up().await;
+            file.commit().await;
+            if let Err(error) = file.connection.close().await {
+                tracing::warn!(%error, "closing the store");
+            }
+        }
+    }
+}
+
+/// Counts one who waits for a turn, also if he gives up.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A transaction. Dropped without [`Turn::commit`] it is rolled back.
+pub(super) struct Turn {
+    /// Present until it ends; the file is there as long as somebody has a turn.
+    guard: Option<OwnedMutexGuard<Option<File>>>,
+    writer: Writer,
+}
+
+impl Turn {
+    /// Makes it durable, together with those that wait for their turn now. That goes on if nobody waits for it any more.
+    pub async fn commit(mut self) -> Result<()> {
+        let (guard, writer) = (self.guard.take(), self.writer.clone());
+        let Some(guard) = guard else { return Ok(()) };
+        match tokio::spawn(writer.end(guard)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(Error::Together(e)),
+            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+            // The runtime ends, and with it everything else.
+            Err(_) => Err(Error::Sql(sqlx::Error::PoolClosed)),
+        }
+    }
+}
+
+impl Writer {
+    async fn end(
+        self,
+        mut guard: OwnedMutexGuard<Option<File>>,
+    ) -> std::result::Result<(), Arc<sqlx::Error>> {
+        let (told, mut committed) = oneshot::channel();
+        {
+            let file = guard.as_mut().expect("open while somebody has a turn");
+            let alone = self.0.waiting.load(Ordering::Relaxed) == 0;
+            file.left = false;
+            file.ended.push(told);
+            if alone {
+                file.commit().await;
+            } else if let Err(error) = file.run("RELEASE turn").await {
+                file.fail(error).await;
+            }
+        }
+        drop(guard);
+        // Unless one of those who were waiting does so before: the first who comes round again commits for all.
+        let answer = tokio::select! {
+            biased;
+            answer = &mut committed => answer,
+            mut guard = self.0.file.lock() => {
+                if let Some(file) = guard.as_mut() {
+                    file.clean_up().await;
+                    file.commit().await;
+                }
+                drop(guard);
+                committed.await
+            }
+        };
+        answer.unwrap_or_else(|_| Err(Arc::new(sqlx::Error::PoolClosed)))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Rolled back by whoever comes next; if nobody does, by us: an open transaction would keep the file's log from being
+        // written back.
+        if let (Some(guard), Ok(runtime)) = (self.guard.take(), tokio::runtime::Handle::try_current()) {
+            drop(guard);
+            let file = self.writer.0.file.clone();
+            runtime.spawn(async move {
+                if let Some(file) = file.lock().await.as_mut() {
+                    file.clean_up().await;
+                    file.commit().await;
+                }
+            });
+        }
+    }
+}
+
+impl Deref for Turn {
+    type Target = SqliteConnection;
+    fn deref(&self) -> &SqliteConnection {
+        &self.guard.as_deref().and_then(Option::as_ref).expect("not ended yet").connection
+    }
+}
+
+impl DerefMut for Turn {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.guard.as_deref_mut().and_then(Option::as_mut).expect("not ended yet").connection
+    }
+}
+
+impl File {
+    async fn run(&mut self, statements: &'static str) -> sqlx::Result<()> {
+        self.connection.execute(sqlx::raw_sql(statements)).await.map(|_| ())
+    }
+
+    /// Rolls back what somebody left. If that does not go, the engine has rolled back everything by itself (a full disk):
+    /// those who had ended hear so.
+    async fn clean_up(&mut self) {
+        if std::mem::take(&mut self.left)
+            && let Err(error) = self.run("ROLLBACK TO turn; RELEASE turn").await
+        {
+            self.fail(error).await;
+        }
+    }
+
+    /// Commits the open transaction, its last savepoint included, and tells everybody who ended in it.
+    async fn commit(&mut self) {
+        if !self.open {
+            return;
+        }
+        match self.run("COMMIT").await {
+            Ok(()) => {
+                self.open = false;
+                for told in self.ended.drain(..) {
+                    // One that is gone wanted to know no more.
+                    let _ = told.send(Ok(()));
+                }
+            }
+            Err(error) => {
+                self.fail(error).await;
+            }
+        }
+    }
+
+    /// Rolls everything back and tells everybody who ended in it why.
+    async fn fail(&mut self, error: sqlx::Error) -> Arc<sqlx::Error> {
+        // This fails where the engine has done so by itself.
+        let _ = self.run("ROLLBACK").await;
+        (self.open, self.left) = (false, false);
+        let error = Arc::new(error);
+        for told in self.ended.drain(..) {
+            let _ = told.send(Err(error.clone()));
+        }
+        error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    async fn writer() -> (tempfile::TempDir, Writer) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let options = SqliteConnectOptions::new().filename(dir.path().join("w.db")).create_if_missing(true);
+        let mut connection = SqliteConnection::connect_with(&options).await.expect("opens");
+        connection.execute("CREATE TABLE t (x INTEGER)").await.expect("made");
+        (dir, Writer::new(connection))
+    }
+
+    async fn insert(turn: &mut Turn, x: i64) {
+        sqlx::query("INSERT INTO t VALUES ($1)").bind(x).execute(&mut **turn).await.expect("inserted");
+    }
+
+    /// What another connection sees.
+    async fn seen(dir: &tempfile::TempDir) -> Vec<i64> {
+        let options = SqliteConnectOptions::new().filename(dir.path().join("w.db")).read_only(true);
+        let mut other = SqliteConnection::connect_with(&options).await.expect("opens");
+        sqlx::query_scalar("SELECT x FROM t ORDER BY x").fetch_all(&mut other).await.expect("read")
+    }
+
+    async fn until_waiting(writer: &Writer, count: usize) {
+        while writer.0.waiting.load(Ordering::Relaxed) < count {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_share_a_commit_and_a_rolled_back_one_takes_nobody_with_it() {
+        let (dir, writer) = writer().await;
+        let mut first = writer.begin(false).await.expect("begins");
+        insert(&mut first, 0).await;
+        let others: Vec<_> = (1..=10)
+            .map(|x| {
+                let writer = writer.clone();
+                tokio::spawn(async move {
+                    let mut turn = writer.begin(false).await.expect("begins");
+                    insert(&mut turn, x).await;
+                    if x % 5 == 0 { drop(turn) } else { turn.commit().await.expect("commits") }
+                })
+            })
+            .collect();
+        until_waiting(&writer, 10).await;
+        first.commit().await.expect("commits");
+        for other in others {
+            other.await.expect("ends");
+        }
+        assert_eq!(seen(&dir).await, [0, 1, 2, 3, 4, 6, 7, 8, 9]);
+    }
+
+    #[tokio::test]
+    async fn nobody_hears_of_a_commit_before_others_can_see_it() {
+        let (dir, writer) = writer().await;
+        let first = writer.begin(false).await.expect("begins");
+        let tasks: Vec<_> = (0..20)
+            .map(|x| {
+                let (writer, dir) = (writer.clone(), dir.path().to_owned());
+                tokio::spawn(async move {
+                    let mut turn = writer.begin(x % 7 == 0).await.expect("begins");
+                    insert(&mut turn, x).await;
+                    turn.commit().await.expect("commits");
+                    let options = SqliteConnectOptions::new().filename(dir.join("w.db")).read_only(true);
+                    let mut other = SqliteConnection::connect_with(&options).await.expect("opens");
+                    let mine = sqlx::query_scalar("SELECT COUNT(*) FROM t WHERE x = $1").bind(x);
+                    let count: i64 = mine.fetch_one(&mut other).await.expect("read");
+                    assert_eq!(count, 1, "{x} was told too early");
+                })
+            })
+            .collect();
+        until_waiting(&writer, 20).await;
+        first.commit().await.expect("commits");
+        for task in tasks {
+            task.await.expect("seen");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_who_ends_is_committed_though_those_behind_give_up() {
+        let (dir, writer) = writer().await;
+        let mut first = writer.begin(false).await.expect("begins");
+        insert(&mut first, 1).await;
+        let behind = tokio::spawn({
+            let writer = writer.clone();
+            async move { drop(writer.begin(false).await) }
+        });
+        until_waiting(&writer, 1).await;
+        let ending = tokio::spawn(first.commit());
+        behind.abort();
+        ending.await.expect("ends").expect("commits");
+        assert_eq!(seen(&dir).await, [1]);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_committed_or_rolled_back_all_the_same() {
+        let (dir, writer) = writer().await;
+        let mut turn = writer.begin(false).await.expect("begins");
+        insert(&mut turn, 1).await;
+        let behind = tokio::spawn({
+            let writer = writer.clone();
+            async move {
+                let mut turn = writer.begin(false).await.expect("begins");
+                insert(&mut turn, 2).await;
+            }
+        });
+        until_waiting(&writer, 1).await;
+        // Polled once, then dropped: as the future of a request whose client has gone.
+        let mut commit = Box::pin(turn.commit());
+        assert!(futures_util::poll!(&mut commit).is_pending());
+        drop(commit);
+        behind.await.expect("ends");
+        while seen(&dir).await != [1] {
+            tokio::task::yield_now().await;
+        }
+        while writer.0.file.lock().await.as_ref().is_some_and(|file| file.open) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn if_the_engine_rolls_all_back_all_hear_so_and_the_next_begins_anew() {
+        let (dir, writer) = writer().await;
+        let mut first = writer.begin(false).await.expect("begins");
+        insert(&mut first, 1).await;
+        let second = tokio::spawn({
+            let writer = writer.clone();
+            async move {
+                let mut turn = writer.begin(false).await.expect("begins");
+                // As on a full disk.
+                turn.execute("ROLLBACK").await.expect("rolled back");
+                turn.commit().await
+            }
+        });
+        until_waiting(&writer, 1).await;
+        assert!(first.commit().await.is_err());
+        assert!(second.await.expect("ends").is_err());
+        let mut third = writer.begin(false).await.expect("begins");
+        insert(&mut third, 3).await;
+        third.commit().await.expect("commits");
+        assert_eq!(seen(&dir).await, [3]);
+        writer.close().await;
+        assert!(writer.begin(false).await.is_err());
+    }
+}
