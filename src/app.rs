@@ -31,7 +31,9 @@ use crate::{
     notify,
     pipeline::Pipeline,
     playbook::Registry,
-    redact, selfwatch,
+    redact,
+    search::Logs,
+    selfwatch,
     steps::Tools,
     store::{Store, anomalies, leases},
     verify,
@@ -70,7 +72,12 @@ impl App {
         let mut tx = store.read().await?;
         let left_open = anomalies::open(&mut tx).await?;
         drop(tx);
-        Build::new(settings, store).finish(lock, left_open)
+        let (logs, keeper) = Logs::open(&settings).await?;
+        let mut build = Build::new(settings, store, logs);
+        if let Some(keeper) = keeper {
+            build.parts.start("logs", |stop| keeper.run(stop));
+        }
+        build.finish(lock, left_open)
     }
 
     /// Where it listens.
@@ -105,10 +112,11 @@ struct Build {
     registry: Arc<Registry>,
     correlate: Arc<Live<crate::config::Correlate>>,
     bus: Bus,
+    logs: Logs,
 }
 
 impl Build {
-    fn new(settings: Arc<Settings>, store: Store) -> Self {
+    fn new(settings: Arc<Settings>, store: Store, logs: Logs) -> Self {
         Self {
             parts: parts::Parts::default(),
             http: http_client::new(),
@@ -118,6 +126,7 @@ impl Build {
             bus: Bus::new(&settings.detect.bus),
             settings,
             store,
+            logs,
         }
     }
 
@@ -191,6 +200,7 @@ impl Build {
             http: self.http.clone(),
             breakers: self.breakers.clone(),
             telemetry: Arc::new(detectors),
+            logs: self.logs.clone(),
         };
         let diagnose = diagnose::Deps {
             access,
@@ -257,7 +267,8 @@ impl Build {
     fn listeners(&mut self) -> Option<Arc<slack::Deps>> {
         let (notify, language) = (self.settings.notify.clone(), self.settings.language);
         if notify.telegram.is_on() && notify.telegram.listen {
-            let deps = telegram::Deps::new(self.store.clone(), notify.telegram, language);
+            let deps = telegram::Deps::new(self.store.clone(), notify.telegram, language)
+                .with_logs(self.logs.clone());
             self.parts.start("telegram", |stop| async move { telegram::run(&deps, stop).await });
         }
         if !notify.slack.has_buttons() {
@@ -278,13 +289,17 @@ impl Build {
     ) -> anyhow::Result<http::Server> {
         let ended = self.parts.ended();
         let breakers = self.breakers.clone();
-        let reports: BTreeMap<&'static str, http::Report> =
-            BTreeMap::from([("breakers", Arc::new(move || json!(breakers.status())) as http::Report)]);
+        let logs = self.logs.clone();
+        let reports: BTreeMap<&'static str, http::Report> = BTreeMap::from([
+            ("breakers", Arc::new(move || json!(breakers.status())) as http::Report),
+            ("logs", Arc::new(move || logs.report()) as http::Report),
+        ]);
         http::serve(http::HttpDeps {
             store: self.store.clone(),
             committer,
             act,
             bus: self.bus.clone(),
+            logs: self.logs.clone(),
             settings: self.settings.clone(),
             outbox,
             reports,

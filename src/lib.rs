@@ -31,6 +31,7 @@ pub mod playbook;
 pub mod prometheus_api;
 pub mod redact;
 pub mod retry;
+pub mod search;
 pub mod selfwatch;
 pub mod slack_api;
 pub mod steer;

@@ -104,6 +104,12 @@ metrics! {
     DIAGNOSE_SECONDS: HistogramVec["tier"] = "aiops_diagnose_seconds", buckets [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0];
     /// Questions of the watches to Prometheus, by what became of them (answered, empty, failed).
     WATCH_PULLS: IntCounterVec["result"] = "aiops_watch_pulls_total";
+    /// Log lines that were taken into the embedded search.
+    LOG_LINES_KEPT: IntCounter[] = "aiops_log_lines_kept_total";
+    /// Log lines that the detectors saw and the embedded search did not keep, by reason.
+    LOG_LINES_LEFT_OUT: IntCounterVec["reason"] = "aiops_log_lines_left_out_total";
+    /// Questions to the log search, by backend and by what became of them.
+    LOG_SEARCHES: IntCounterVec["backend", "result"] = "aiops_log_searches_total";
     /// Records that wait on the telemetry bus.
     BUS_DEPTH: IntGauge[] = "aiops_bus_depth";
     /// Log records and metric samples that the detectors judged.

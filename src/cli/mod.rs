@@ -10,6 +10,7 @@ mod demo;
 mod exit;
 mod explain;
 mod incident;
+mod logs;
 mod output;
 mod plan;
 mod playbook;
@@ -38,6 +39,7 @@ First steps:
 At 3 a.m.:
   aiops incident list                 what is broken now
   aiops incident show 4f2a9c          one incident with its diagnosis and timeline
+  aiops logs checkout --level error   its last error lines
   aiops approve 4f2a9c                let the proposed playbook run
   aiops silence add service=db --for 2h --reason work   say nothing of it for a while
   aiops automation stop               nothing runs by itself any more, within a second
@@ -68,6 +70,7 @@ enum Command {
     Approve(approve::Approve),
     Reject(approve::Reject),
     Explain(explain::Args),
+    Logs(logs::Args),
     #[command(subcommand)]
     Playbook(playbook::Command),
     #[command(subcommand)]
@@ -125,6 +128,7 @@ fn run(command: Command, context: &Context) -> Result<(), Failure> {
             Command::Approve(args) => approve::approve(args, context).await,
             Command::Reject(args) => approve::reject(args, context).await,
             Command::Explain(args) => explain::run(args, context).await,
+            Command::Logs(args) => logs::run(args, context).await,
             Command::Playbook(command) => playbook::run(command, context).await,
             Command::Run(command) => run::run(command, context).await,
             Command::Silence(command) => silence::run(command, context).await,

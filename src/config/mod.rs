@@ -11,6 +11,7 @@ mod intake;
 mod live;
 mod llm;
 mod load;
+mod logs;
 mod notify;
 mod observe;
 mod peers;
@@ -32,6 +33,7 @@ pub use intake::{BUILT_IN, Basic, Intake, Mapping, Source};
 pub use live::Live;
 pub use llm::{Limits, Llm, Ollama, OpenAi};
 pub use load::{ConfigError, Loaded, load};
+pub use logs::Logs;
 pub use notify::{Email, Notify, PagerDuty, Slack, SmtpTls, Stdout, StdoutWhen, Telegram};
 pub use observe::{Log, LogFormat, Otlp};
 pub use peers::{Alertmanager, HttpAuth, Prometheus};
@@ -60,6 +62,7 @@ pub struct Settings {
     pub prometheus: Prometheus,
     pub alertmanager: Alertmanager,
     pub detect: Detect,
+    pub logs: Logs,
     pub correlate: Correlate,
     pub playbooks: Playbooks,
     pub breaker: Breaker,
@@ -104,6 +107,7 @@ impl Default for Settings {
             prometheus: Prometheus::default(),
             alertmanager: Alertmanager::default(),
             detect: Detect::default(),
+            logs: Logs::default(),
             correlate: Correlate::default(),
             playbooks: Playbooks::default(),
             breaker: Breaker::default(),
@@ -137,6 +141,7 @@ impl Check for Settings {
         if !self.detect.watches.is_empty() && self.prometheus.url.is_empty() {
             problems.push(Problem::new("detect.watches", "need prometheus.url, the server that is asked"));
         }
+        self.logs.check("logs", problems);
         self.correlate.check("correlate", problems);
         self.playbooks.check("playbooks", problems);
         self.breaker.check("breaker", problems);

@@ -75,7 +75,7 @@ fn by_relevance<'a>(evidence: &'a [Evidence], cited: &[String]) -> Vec<&'a Evide
         Kind::Change => 2,
         Kind::PastIncident => 3,
         Kind::LogLine => 4,
-        Kind::MetricRange => 5,
+        Kind::LogRate | Kind::MetricRange => 5,
     };
     let mut all: Vec<&Evidence> = evidence.iter().collect();
     all.sort_by_key(|e| (cited.iter().position(|id| *id == e.id).unwrap_or(usize::MAX), weight(e)));

@@ -117,7 +117,8 @@ fn signals(e: &Evidence) -> Option<Cause> {
         EvidenceKind::MetricRange if e.data["deviates"] == true && e.data["alert"] != true => {
             Some(Cause::Metric)
         }
-        EvidenceKind::MetricRange
+        EvidenceKind::LogRate
+        | EvidenceKind::MetricRange
         | EvidenceKind::Alert
         | EvidenceKind::Change
         | EvidenceKind::PastIncident => None,

@@ -154,6 +154,7 @@ mod tests {
                 slack: None,
                 act: act::Deps { store: store.clone(), tools: Arc::new(tools) },
                 bus: Bus::new(&settings.detect.bus),
+                logs: Default::default(),
                 outbox: Arc::new(
                     notify::Deps::new(store.clone(), &settings).expect("the defaults are right"),
                 ),

@@ -18,7 +18,8 @@ use crate::{
         generic, logs, metrics, prometheus,
         telemetry::{self, BadBody, Counts, Kind, Limits, Parsed},
     },
-    model::AlertEvent,
+    model::{AlertEvent, LogRecord},
+    search::Picked,
 };
 
 pub fn routes(config: &mut ServiceConfig) {
@@ -118,7 +119,8 @@ async fn post_logs(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse> {
-    telemetry(&state, &request, payload, Kind::Logs, logs::parse).await
+    let pick = |records: &[LogRecord]| state.deps.logs.pick(records);
+    telemetry(&state, &request, payload, Kind::Logs, logs::parse, pick).await
 }
 
 /// Metric samples: a JSON array of objects, or one object per line.
@@ -130,7 +132,7 @@ async fn post_metrics(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse> {
-    telemetry(&state, &request, payload, Kind::Metrics, metrics::parse).await
+    telemetry(&state, &request, payload, Kind::Metrics, metrics::parse, |_| Picked::default()).await
 }
 
 /// Checks the sender, then reads a JSON body.
@@ -161,13 +163,15 @@ async fn commit(state: &State, road: Road, events: Vec<AlertEvent>) -> Result<Ht
 /// Reads a body with its content type within limits.
 type Parse<T> = fn(&[u8], &str, &Limits) -> Result<Parsed<T>, BadBody>;
 
-/// Records are refused one by one; only when none is usable, or the bus is full, is the answer an error.
+/// Records are refused one by one; only when none is usable, or the bus is full, is the answer an error. `pick` chooses what is
+/// kept for search of those that the bus takes.
 async fn telemetry<T: Into<crate::bus::Record>>(
     state: &State,
     request: &HttpRequest,
     payload: web::Payload,
     kind: Kind,
     parse: Parse<T>,
+    pick: impl FnOnce(&[T]) -> Picked,
 ) -> Result<HttpResponse> {
     auth::admit(state, request, kind.as_str()).await?;
     let body = state.bodies.read_packed(request, payload, state.settings.http.max_intake_body).await?;
@@ -179,7 +183,12 @@ async fn telemetry<T: Into<crate::bus::Record>>(
         Problem::bad_request(e.to_string())
     })?;
     let deps = telemetry::Deps { bus: state.deps.bus.clone() };
+    let picked = pick(&parsed.records);
     let counts = telemetry::accept(&deps, kind, parsed).await;
+    // What was refused comes again.
+    if counts.dropped == 0 {
+        picked.keep();
+    }
     let detail = match counts.status() {
         200 => return Ok(HttpResponse::Ok().json(counts)),
         503 => "the queue to the detectors is full; nothing was taken, send it again",

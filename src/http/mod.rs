@@ -27,6 +27,7 @@ use crate::{
     config::{Live, Settings},
     intake::commit::Committer,
     notify,
+    search::Logs,
     store::Store,
 };
 
@@ -43,6 +44,7 @@ pub struct HttpDeps {
     /// For what people start by hand.
     pub act: act::Deps,
     pub bus: Bus,
+    pub logs: Logs,
     pub settings: Arc<Settings>,
     /// For how the channels stand.
     pub outbox: Arc<notify::Deps>,

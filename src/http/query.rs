@@ -50,6 +50,11 @@ pub fn list<F: DeserializeOwned>(request: &HttpRequest) -> Result<(F, Wanted)> {
 }
 
 impl Wanted {
+    /// The limit, and the cursor as it was given: for lists that do not come from the store.
+    pub fn parts(self) -> (i64, Option<String>) {
+        (self.limit, self.cursor)
+    }
+
     /// Answers `{"items": […], "next": …}` with what `page` reads: it gets the limit, and the cursor as the list gives it out.
     pub async fn answer<T, C: FromStr>(
         self,

@@ -1,5 +1,7 @@
 //! What people press and write in chats, authorised and carried out the same way for every chat.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -7,7 +9,8 @@ use crate::{
     clock,
     config::Language,
     metrics,
-    model::{Actor, Phrase, Verb},
+    model::{Actor, LogLevel, Phrase, Verb},
+    search::{Logs, SearchError, Wanted},
     steer,
     store::{self, Store, Tx, audit, buttons, chat_events, incidents},
 };
@@ -238,6 +241,91 @@ pub(super) async fn status(store: &Store, language: Language) -> store::Result<S
         line.say(language)
     });
     Ok(std::iter::once(head).chain(lines).collect::<Vec<_>>().join("\n"))
+}
+
+/// Which log lines somebody wants to see.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct LogsAsk {
+    pub service: String,
+    pub back: Duration,
+    pub level: Option<LogLevel>,
+    pub text: String,
+}
+
+impl LogsAsk {
+    /// `checkout 15m error connection refused`: how far back and the level may be left out, and the words.
+    pub fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let mut words = words.peekable();
+        let service = words.next()?.to_owned();
+        let back = words.peek().and_then(|w| humantime::parse_duration(w).ok());
+        if back.is_some() {
+            words.next();
+        }
+        let level = words.peek().and_then(|w| level(w));
+        if level.is_some() {
+            words.next();
+        }
+        let back = back.unwrap_or(Duration::from_secs(15 * 60));
+        Some(Self { service, back, level, text: words.collect::<Vec<_>>().join(" ") })
+    }
+}
+
+/// A level as people write it in either language; a number is none, for it may be a word that is looked for.
+fn level(word: &str) -> Option<LogLevel> {
+    let word = word.to_lowercase();
+    match word.as_str() {
+        "ошибка" | "ошибки" | "errors" => Some(LogLevel::Error),
+        "предупреждение" | "предупреждения" | "warnings" => Some(LogLevel::Warn),
+        _ if word.starts_with(|c: char| c.is_ascii_digit()) => None,
+        _ => LogLevel::parse(&word),
+    }
+}
+
+/// Lines of one answer, and what is shown of each.
+const MOST_LINES: usize = 10;
+const MOST_OF_A_LINE: usize = 300;
+
+/// The newest lines that fit, secrets masked: a heading and the lines.
+pub(super) async fn logs(
+    logs: &Logs,
+    ask: &LogsAsk,
+    language: Language,
+    now: Timestamp,
+) -> (String, Vec<String>) {
+    let from = clock::before(now, ask.back);
+    let wanted = Wanted {
+        service: Some(ask.service.clone()),
+        text: ask.text.clone(),
+        level: ask.level,
+        limit: MOST_LINES,
+        ..Wanted::between(from, clock::after(now, Duration::from_secs(1)))
+    };
+    let since = from.strftime("%Y-%m-%d %H:%M UTC").to_string();
+    let found = match logs.lines(&wanted, Duration::from_secs(10)).await {
+        Ok(found) => found,
+        Err(SearchError::Unavailable(why)) => {
+            return (Phrase::LogsUnavailable { why }.say(language), Vec::new());
+        }
+        Err(e @ SearchError::Cursor) => {
+            return (Phrase::LogsUnavailable { why: e.to_string().into() }.say(language), Vec::new());
+        }
+    };
+    let count = found.lines.len() as i64;
+    let mut head = match (count, found.next) {
+        (0, _) => Phrase::NoLogLines { since },
+        (_, None) => Phrase::LogLines { count, since },
+        (_, Some(_)) => Phrase::LogLinesAndMore { count, since },
+    }
+    .say(language);
+    for gap in found.gaps {
+        head = format!("{head}\n({})", gap.in_language(language));
+    }
+    let lines = found.lines.iter().map(|line| {
+        let level = line.level.map_or("?", LogLevel::as_str);
+        let message: String = line.message.chars().take(MOST_OF_A_LINE).collect();
+        format!("{} {level} {message}", line.at.strftime("%H:%M:%S"))
+    });
+    (head, lines.collect())
 }
 
 /// How old a written command may be: what was meant for another hour is not done now.

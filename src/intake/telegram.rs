@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::chat::{self, Ask, Outcome, Said};
+use super::chat::{self, Ask, LogsAsk, Outcome, Said};
 use crate::{
     bot_api::{ApiError, BotApi},
     clock,
@@ -15,6 +15,7 @@ use crate::{
     ids,
     model::{Actor, Phrase},
     retry::Backoff,
+    search::Logs,
     store::{self, Store, chat_events, flags, leases},
 };
 
@@ -26,6 +27,7 @@ pub struct Deps {
     pub store: Store,
     pub settings: config::Telegram,
     pub language: Language,
+    logs: Logs,
     api: BotApi,
     /// Names this process among the replicas: Telegram allows one poller.
     owner: String,
@@ -35,7 +37,13 @@ impl Deps {
     pub fn new(store: Store, settings: config::Telegram, language: Language) -> Self {
         chat::declare(CHANNEL);
         let api = BotApi::new(&settings);
-        Self { store, settings, language, api, owner: ids::new() }
+        Self { store, settings, language, logs: Logs::default(), api, owner: ids::new() }
+    }
+
+    /// What `/logs` searches.
+    pub fn with_logs(mut self, logs: Logs) -> Self {
+        self.logs = logs;
+        self
     }
 
     /// The bot's own number begins its token; another bot counts its updates from elsewhere.
@@ -251,6 +259,11 @@ async fn written(deps: &Deps, event_id: &str, message: Message, now: Timestamp) 
     let text = match command {
         Command::Help => help(deps.language),
         Command::Status => chat::status(&deps.store, deps.language).await?,
+        Command::Logs(ask) => {
+            let (head, lines) = chat::logs(&deps.logs, &ask, deps.language, now).await;
+            reply_with_lines(deps, &message, &head, &lines).await;
+            return chat::ignore(&deps.store, CHANNEL, event_id, now).await;
+        }
         Command::Do(_) if chat::is_stale(message.date, now) => Phrase::TooLate {}.say(deps.language),
         Command::Do(ask) => {
             let said = chat::carry_out(&deps.store, CHANNEL, event_id, &by, &ask, deps.language, now).await?;
@@ -280,8 +293,31 @@ fn why_not(deps: &Deps, message: &Message) -> Option<&'static str> {
 
 async fn reply(deps: &Deps, to: &Message, text: &str) {
     let text: String = text.chars().take(2000).collect();
-    let reply = json!({ "message_id": to.message_id, "allow_sending_without_reply": true });
-    let message = json!({ "chat_id": to.chat.id, "text": text, "reply_parameters": reply });
+    send(deps, to, json!({ "text": text })).await;
+}
+
+/// The lines stand in a block of code: no link, no name and no command in them can be pressed.
+async fn reply_with_lines(deps: &Deps, to: &Message, head: &str, lines: &[String]) {
+    // Telegram counts in units of UTF-16, and takes 4,096 of them.
+    let units = |text: &str| text.encode_utf16().count();
+    let mut block = String::new();
+    for line in lines {
+        if units(head) + units(&block) + units(line) > 4000 {
+            break;
+        }
+        block = format!("{block}\n{line}");
+    }
+    let mut message = json!({ "text": format!("{head}{block}") });
+    if !block.is_empty() {
+        let length = units(&block) - 1;
+        message["entities"] = json!([{ "type": "pre", "offset": units(head) + 1, "length": length }]);
+    }
+    send(deps, to, message).await;
+}
+
+async fn send(deps: &Deps, to: &Message, mut message: Value) {
+    message["chat_id"] = to.chat.id.into();
+    message["reply_parameters"] = json!({ "message_id": to.message_id, "allow_sending_without_reply": true });
     let sent: Result<Value, _> = deps.api.call("sendMessage", &message).await;
     if let Err(e) = sent {
         tracing::warn!(error = %e, "answering a command in Telegram");
@@ -293,6 +329,7 @@ async fn reply(deps: &Deps, to: &Message, text: &str) {
 enum Command {
     Help,
     Status,
+    Logs(LogsAsk),
     Do(Ask),
 }
 
@@ -305,6 +342,7 @@ impl Command {
         Some(match command {
             "help" | "start" => Self::Help,
             "status" => Self::Status,
+            "logs" | "логи" => LogsAsk::parse(words).map_or(Self::Help, Self::Logs),
             "ack" => incident().map_or(Self::Help, |incident| Self::Do(Ask::Ack { incident })),
             "resolve" => match incident() {
                 Some(incident) => {
@@ -319,7 +357,10 @@ impl Command {
 
 fn help(language: Language) -> String {
     let [status, ack, resolve, id] = ["/status", "/ack", "/resolve", "ID"].map(str::to_owned);
-    Phrase::Help { status, ack, resolve, id }.say(language)
+    let help = Phrase::Help { status, ack, resolve, id }.say(language);
+    let command = if language == Language::Russian { "/логи" } else { "/logs" };
+    let logs = Phrase::HelpLogs { logs: command.into(), back: "15m".into() };
+    format!("{help}\n{}", logs.say(language))
 }
 
 #[cfg(test)]
@@ -337,6 +378,18 @@ mod tests {
             Some(Command::Do(Ask::Resolve { incident: "1a2b3c".into(), reason: "it was DNS".into() }))
         );
         assert_eq!(Command::parse("/status"), Some(Command::Status));
+        let logs = |service: &str, minutes: u64, level, text: &str| {
+            let back = Duration::from_secs(60 * minutes);
+            Some(Command::Logs(LogsAsk { service: service.into(), back, level, text: text.into() }))
+        };
+        let error = Some(crate::model::LogLevel::Error);
+        assert_eq!(Command::parse("/logs checkout"), logs("checkout", 15, None, ""));
+        assert_eq!(
+            Command::parse("/logs checkout 2h error connection refused"),
+            logs("checkout", 120, error, "connection refused")
+        );
+        assert_eq!(Command::parse("/логи касса ошибки отказ"), logs("касса", 15, error, "отказ"));
+        assert_eq!(Command::parse("/логи"), Some(Command::Help));
         assert_eq!(Command::parse("ack 1a2b3c"), None);
         assert_eq!(Command::parse("/unknown"), None);
         assert_eq!(Command::parse(""), None);

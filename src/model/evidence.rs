@@ -11,6 +11,7 @@ super::words!(
         Alert = "alert",
         LogAnomaly = "log_anomaly",
         LogLine = "log_line",
+        LogRate = "log_rate",
         MetricAnomaly = "metric_anomaly",
         MetricRange = "metric_range",
         Change = "change",
@@ -24,7 +25,7 @@ pub struct Evidence {
     /// `E1`, `E2` … within the incident; what claims cite.
     pub id: String,
     pub kind: EvidenceKind,
-    /// The evidence source that gave it: `alerts`, `telemetry`, `prometheus`, `changes`, `past_incidents`.
+    /// The evidence source that gave it: `alerts`, `telemetry`, `logs`, `prometheus`, `changes`, `past_incidents`.
     pub source: String,
     pub service: String,
     /// One line for people and prompts, secrets masked.

@@ -120,7 +120,24 @@ phrases! {
         "{level} ×{count}, usually about {usual}: {template}",
         "{level} ×{count}, обычно около {usual}: {template}";
 
+    LogRate { service: String, lines: String, errors: String, before: String, errors_before: String }
+        "{service} logs {lines} lines a minute around the onset, {errors} of them errors; before it {before}, {errors_before} errors",
+        "{service}: строк лога в минуту около начала {lines}, из них ошибок {errors}; до него {before}, ошибок {errors_before}";
+    LogRateNow { service: String, lines: String, errors: String }
+        "{service} logs {lines} lines a minute around the onset, {errors} of them errors",
+        "{service}: строк лога в минуту около начала {lines}, из них ошибок {errors}";
+    LinesAroundOnset { level: String, count: String, before: String, window: Short, template: String }
+        "{level} ×{count} around the onset, {before} in the {window} before: {template}",
+        "{level} ×{count} около начала, {before} за {window} до него: {template}";
+    LinesAroundOnsetOnly { level: String, count: String, template: String }
+        "{level} ×{count} around the onset, never before: {template}",
+        "{level} ×{count} около начала, раньше не было: {template}";
+    OfTrace { what: Said, trace: String } "{what} (trace {trace})", "{what} (трасса {trace})";
+
     // What could not be seen.
+    LinesNotKept { count: String }
+        "{count} log lines of that time were not kept for search",
+        "строк лога за это время не сохранено для поиска: {count}";
     CircuitOpen {} "circuit open", "предохранитель сработал, пока не спрашиваем";
     CircuitHalfOpen {}
         "circuit half-open, another call is testing it",
@@ -394,6 +411,17 @@ phrases! {
          The id is what stands after # in a message. Approve and reject by the buttons.",
         "{status}: открытые инциденты\n{ack} {id}: взять в работу\n{resolve} {id} [причина]: решено\n\
          {id} стоит в сообщении после #. Одобрить и отклонить можно кнопками.";
+    HelpLogs { logs: String, back: String }
+        "{logs} SERVICE [{back}] [error] [words]: its last log lines",
+        "{logs} СЕРВИС [{back}] [ошибки] [слова]: последние строки лога";
+    LogLines { count: i64, since: String }
+        "Log lines since {since}, the newest first: {count}",
+        "Строки лога с {since}, сначала новые: {count}";
+    LogLinesAndMore { count: i64, since: String }
+        "Log lines since {since}, the newest {count} of more:",
+        "Строки лога с {since}, последние {count}, есть и ещё:";
+    NoLogLines { since: String } "No such log line since {since}.", "Таких строк лога с {since} нет.";
+    LogsUnavailable { why: Said } "The logs cannot be searched: {why}", "Поиск по логам недоступен: {why}";
     TooLate {}
         "This command reached me too late to be safe. Send it again if you still mean it.",
         "Команда дошла слишком поздно, чтобы её выполнять. Пришлите ещё раз, если она ещё нужна.";

@@ -339,7 +339,7 @@ fn lite_pool(most: u32) -> SqlitePoolOptions {
 }
 
 /// The database holds alert texts and plans: only its owner reads it, from its first byte on.
-fn restrict(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn restrict(path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
     file.and_then(|file| file.set_permissions(std::fs::Permissions::from_mode(0o600)))

@@ -32,6 +32,7 @@ pub mod timeline;
 pub mod tokens;
 mod writer;
 
+pub(crate) use db::restrict;
 pub use db::{Error, Result, Store, Tx, Wake};
 pub use page::Page;
 

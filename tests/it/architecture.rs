@@ -11,7 +11,7 @@ const FLOORS: [&[&str]; 8] = [
     &["model"],
     &["alarm", "clock", "http_client", "ids", "metrics", "redact", "retry"],
     &["breaker", "config", "telemetry"],
-    &["bot_api", "bus", "llm", "playbook", "prometheus_api", "slack_api", "store"],
+    &["bot_api", "bus", "llm", "playbook", "prometheus_api", "search", "slack_api", "store"],
     &["owned", "steer", "steps", "worker"],
     &STAGES,
     &["http", "pipeline"],

@@ -17,7 +17,7 @@ fn aiops(dir: &Path, args: &[&str]) -> Command {
     command
 }
 
-fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
+pub fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
     finished(aiops(dir, args).output().expect("the binary was built"))
 }
 

@@ -22,6 +22,7 @@ mod peers;
 mod peers_smoke;
 mod playbooks;
 mod repair;
+mod search;
 mod server;
 mod service;
 mod silences;

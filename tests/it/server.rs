@@ -110,6 +110,7 @@ impl Running {
                 }),
             },
             bus: Bus::new(&settings.detect.bus),
+            logs: Default::default(),
             outbox: Arc::new(notify::Deps::new(store.clone(), &settings).expect("right settings")),
             settings: Arc::new(settings),
             reports: [(

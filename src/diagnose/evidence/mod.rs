@@ -3,6 +3,7 @@
 
 mod alerts;
 mod changes;
+mod logs;
 mod number;
 mod past_incidents;
 mod prometheus;
@@ -22,6 +23,7 @@ use crate::{
     metrics,
     model::{self, Alert, Anomaly, EvidenceKind, Incident, Missing, Phrase, Said, Short, Span},
     redact,
+    search::Logs,
     store::Store,
 };
 
@@ -32,6 +34,7 @@ crate::model::words!(
     SourceName {
         Alerts = "alerts",
         Telemetry = "telemetry",
+        Logs = "logs",
         Changes = "changes",
         PastIncidents = "past_incidents",
         Prometheus = "prometheus",
@@ -46,6 +49,7 @@ pub struct Access {
     pub http: reqwest::Client,
     pub breakers: Breakers,
     pub telemetry: Arc<dyn model::Telemetry>,
+    pub logs: Logs,
 }
 
 /// The incident as it stands when the gathering begins.
@@ -98,6 +102,7 @@ trait Source: Send + Sync {
 const TABLE: &[&dyn Source] = &[
     &alerts::Alerts,
     &telemetry::OwnTelemetry,
+    &logs::KeptLogs,
     &changes::Changes,
     &past_incidents::PastIncidents,
     &prometheus::Prometheus,

@@ -9,6 +9,7 @@ mod automation;
 mod events;
 mod explain;
 mod incidents;
+mod logs;
 mod playbooks;
 mod runs;
 mod silences;
@@ -22,6 +23,7 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(incidents::show)
         .service(incidents::ack)
         .service(incidents::resolve)
+        .service(logs::search)
         .service(approvals::list)
         .service(approvals::approve)
         .service(approvals::reject)

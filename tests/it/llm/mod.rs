@@ -26,7 +26,7 @@ async fn the_rules_answer_at_once_and_again_without_a_change() {
     assert_eq!((d.tier, d.claims[1].evidence.as_slice()), (Tier::Rules, ["E2".to_owned()].as_slice()));
     assert_eq!(d.suggestion.expect("the playbook fits").params["grace"], json!(5));
     let gaps: Vec<_> = d.missing.iter().map(|m| m.source.as_str()).collect();
-    assert_eq!(gaps, ["telemetry", "prometheus"], "what could not be asked is said");
+    assert_eq!(gaps, ["telemetry", "logs", "prometheus"], "what could not be asked is said");
     let facts = scene.evidence().await;
     assert_eq!(facts[0].summary, "ShopDown: shop is down, password=***");
     let version = scene.version().await;

@@ -158,7 +158,14 @@ fn deps(settings: Settings, store: &Store) -> Deps {
         chain: Arc::new(Chain::new(&settings.llm, &http, store.clone(), breakers.clone())),
         prompts: Arc::new(Prompts::built_in()),
         playbooks: Arc::new(Registry::open(&settings)),
-        access: Access { store: store.clone(), settings, http, breakers, telemetry: Arc::new(telemetry) },
+        access: Access {
+            store: store.clone(),
+            settings,
+            http,
+            breakers,
+            telemetry: Arc::new(telemetry),
+            logs: Default::default(),
+        },
     }
 }
 

@@ -1,0 +1,48 @@
+//! Log search, by the API, the command line, chats and diagnoses.
+
+mod kept;
+
+use std::time::Duration;
+
+use aiops::{
+    clock,
+    diagnose::evidence::About,
+    model::{LogLevel, LogRecord},
+    store::{alerts, incidents},
+};
+use jiff::Timestamp;
+
+use crate::llm::scene::Scene;
+
+pub const LONG: Duration = Duration::from_secs(60);
+
+pub fn record(at: Timestamp, service: &str, level: LogLevel, message: &str) -> LogRecord {
+    LogRecord {
+        at,
+        service: service.into(),
+        host: "web-1".into(),
+        level,
+        message: message.into(),
+        trace_id: None,
+    }
+}
+
+/// Asks until there is an answer.
+pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + LONG;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(std::time::Instant::now() < deadline, "not within {LONG:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The broken shop of a scene, as evidence sources are told of it.
+pub async fn about(scene: &Scene) -> About {
+    let mut tx = scene.store.read().await.expect("reads");
+    let incident = incidents::get(&mut tx, &scene.incident).await.expect("reads").expect("is there");
+    let alerts = alerts::of(&mut tx, &scene.incident).await.expect("reads");
+    About { incident, alerts, anomalies: Vec::new(), neighbours: Vec::new(), now: clock::now() }
+}
