@@ -3,6 +3,7 @@
 mod approve;
 mod automation;
 mod backup;
+mod bench;
 mod check;
 mod client;
 mod completions;
@@ -12,6 +13,7 @@ mod explain;
 mod incident;
 mod logs;
 mod output;
+mod parent;
 mod plan;
 mod playbook;
 mod probe;
@@ -84,7 +86,12 @@ enum Command {
     Probe(probe::Args),
     Backup(backup::Args),
     Restore(restore::Args),
+    #[command(subcommand)]
+    Bench(bench::Command),
     Completions(completions::Args),
+    /// The server that `bench` measures
+    #[command(hide = true)]
+    BenchServer(bench::server::Args),
     /// The service that `demo` breaks
     #[command(hide = true)]
     DemoVictim(demo::victim::Args),
@@ -137,6 +144,8 @@ fn run(command: Command, context: &Context) -> Result<(), Failure> {
             Command::Probe(args) => probe::run(args, context).await,
             Command::Backup(args) => backup::run(args, context).await,
             Command::Restore(args) => restore::run(args, context).await,
+            Command::Bench(command) => bench::run(command).await,
+            Command::BenchServer(args) => bench::server::run(args, context).await,
             Command::Completions(args) => completions::run(args),
             Command::DemoVictim(args) => demo::victim::run(args).await,
         }

@@ -3,6 +3,7 @@
 mod api;
 mod architecture;
 mod backup;
+mod bench;
 mod chat;
 mod cli;
 mod correlate;

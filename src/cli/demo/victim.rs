@@ -14,7 +14,6 @@ use std::{
 };
 
 use actix_web::{App, HttpResponse, HttpServer, web};
-use rustix::process::Signal;
 use serde::Deserialize;
 use tokio::net::TcpSocket;
 
@@ -22,7 +21,7 @@ use self::{
     pool::{Connection, Exhausted, Pool},
     ship::Shipper,
 };
-use crate::cli::Failure;
+use crate::cli::{Failure, parent::die_with};
 
 /// What the shop is called in alerts, logs and metrics.
 pub const SERVICE: &str = "checkout";
@@ -51,7 +50,7 @@ struct Shop {
 }
 
 pub async fn run(args: Args) -> Result<(), Failure> {
-    die_with(args.parent)?;
+    die_with(args.parent, "demo-victim is started by `aiops demo`")?;
     let token = std::env::var("AIOPS_TOKEN").unwrap_or_default();
     let shipper = Shipper::start(args.intake, token);
     shipper.info("checkout starts with a pool of 8 database connections");
@@ -81,16 +80,6 @@ pub(super) fn socket_on(port: u16) -> std::io::Result<TcpSocket> {
     socket.set_reuseaddr(true)?;
     socket.bind((Ipv4Addr::LOCALHOST, port).into())?;
     Ok(socket)
-}
-
-/// Asks the kernel to end us with our parent; it may have gone before we could ask.
-fn die_with(parent: i32) -> Result<(), Failure> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(|e| Failure::failed(format!("prctl: {e}")))?;
-    match rustix::process::getppid() {
-        Some(now) if now.as_raw_nonzero().get() == parent => Ok(()),
-        _ => Err(Failure::failed("demo-victim is started by `aiops demo`, which is gone")),
-    }
 }
 
 /// What a customer orders.
