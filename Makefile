@@ -1,4 +1,4 @@
-.PHONY: build test test-deploy check deps bench clean
+.PHONY: build test test-deploy check deps bench bench-all clean
 
 build: ## the program, optimised: target/release/aiops
 	cargo build --release --locked
@@ -22,8 +22,11 @@ check: ## form: rustfmt, clippy, documentation
 deps: ## the servers that the tests talk to
 	tests/deps.sh
 
-bench:
+bench: ## the inner loops, each by itself
 	cargo bench --locked
+
+bench-all: build ## everything that docs/performance.md states; a quarter of an hour on a quiet machine
+	tests/bench.sh target/release/aiops
 
 clean:
 	cargo clean

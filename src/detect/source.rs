@@ -1,10 +1,7 @@
 //! One service's log stream: mines templates, closes seconds in event time, asks the template detectors, hands on onsets and
 //! ends.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    ops::Deref,
-};
+use std::{collections::VecDeque, ops::Deref};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -13,7 +10,7 @@ use super::{
     TEMPLATE_DETECTORS,
     clock::SourceClock,
     counts::{Baseline, Ring},
-    templates::{Found, Gone, Miner, TemplateId},
+    templates::{Found, Gone, KeyMap, Miner, TemplateId},
 };
 use crate::{
     config::Detect,
@@ -164,7 +161,7 @@ struct Slot {
 pub struct Source {
     about: About,
     miner: Miner,
-    templates: HashMap<TemplateId, Tracked>,
+    templates: KeyMap<Tracked>,
     pub clock: SourceClock,
     errors: VecDeque<LogRecord>,
 }
@@ -186,7 +183,7 @@ impl Source {
                 seconds: Ring::seconds(),
             },
             miner: Miner::new(settings.max_templates),
-            templates: HashMap::new(),
+            templates: KeyMap::default(),
             clock: SourceClock::new(at, settings),
             errors: VecDeque::new(),
         }

@@ -39,6 +39,8 @@ async fn ready(state: web::Data<State>, request: HttpRequest) -> Result<&'static
     Ok("ok\n")
 }
 
+const FRESH_WITHIN: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// A delivery that has waited for so long says that correlation stands still.
 const MOST_AGED: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -51,6 +53,13 @@ async fn oldest_delivery(state: &State) -> Result<Option<jiff::Timestamp>> {
 #[get("/metrics")]
 async fn render_metrics(state: web::Data<State>, request: HttpRequest) -> Result<HttpResponse> {
     auth::admit_probe(&state, &request).await?;
+    // What waits is looked at anew: the last look may be seconds old. A store that hangs must not take the metrics with it.
+    let backlog = inbox::backlog(&state.deps.store);
+    if let Ok(Ok((depth, oldest))) = tokio::time::timeout(FRESH_WITHIN, backlog).await {
+        let age = oldest.map_or(std::time::Duration::ZERO, |at| clock::between(at, clock::now()));
+        metrics::INBOX_DEPTH.set(depth);
+        metrics::INBOX_AGE_MS.set(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+    }
     let text = metrics::render().map_err(|e| Problem::internal(&e))?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }

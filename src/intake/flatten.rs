@@ -13,12 +13,12 @@ pub enum Scalar<'a> {
     Float(f64),
 }
 
-impl Scalar<'_> {
-    pub fn into_text(self) -> String {
+impl<'a> Scalar<'a> {
+    pub fn into_text(self) -> Cow<'a, str> {
         match self {
-            Self::Text(text) => text.into_owned(),
-            Self::Int(number) => number.to_string(),
-            Self::Float(number) => number.to_string(),
+            Self::Text(text) => text,
+            Self::Int(number) => number.to_string().into(),
+            Self::Float(number) => number.to_string().into(),
         }
     }
 }
@@ -130,7 +130,9 @@ impl Visitor<'_> for Key<'_> {
         if !self.0.is_empty() {
             self.0.push('.');
         }
-        self.0.extend(key.chars().map(|c| c.to_ascii_lowercase()));
+        let start = self.0.len();
+        self.0.push_str(key);
+        self.0[start..].make_ascii_lowercase();
         Ok(())
     }
 }

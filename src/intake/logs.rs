@@ -4,6 +4,8 @@
 //! `POST /api/v1/logs` takes a JSON array of objects, or one object per line. Fields are found by ECS names, dotted or
 //! nested, and by the plain names in `place`; the case of names does not matter.
 
+use std::borrow::Cow;
+
 use super::{
     alert::printable,
     flatten::{Scalar, flatten},
@@ -111,7 +113,7 @@ impl<'a> Draft<'a> {
         self.best[field as usize].take().map(|(_, value)| value)
     }
 
-    fn text(&mut self, field: Field) -> Option<String> {
+    fn text(&mut self, field: Field) -> Option<Cow<'a, str>> {
         self.take(field).map(Scalar::into_text)
     }
 }
@@ -124,9 +126,9 @@ fn record(json: &str, limits: &Limits) -> Result<(LogRecord, bool), String> {
         && let Ok(mut inner) = Draft::read(&message)
         && let Some(text) = inner.text(Field::Message)
     {
-        return finish(text, Source { inner: Some(inner), outer: draft }, limits);
+        return finish(text.into_owned(), Source { inner: Some(inner), outer: draft }, limits);
     }
-    finish(message, Source { inner: None, outer: draft }, limits)
+    finish(message.into_owned(), Source { inner: None, outer: draft }, limits)
 }
 
 struct Source<'a, 'b> {
@@ -135,8 +137,9 @@ struct Source<'a, 'b> {
 }
 
 impl Source<'_, '_> {
-    fn text(&mut self, field: Field) -> Option<String> {
-        self.inner.as_mut().and_then(|d| d.text(field)).or_else(|| self.outer.text(field))
+    fn text(&mut self, field: Field) -> Option<Cow<'_, str>> {
+        let Self { inner, outer } = self;
+        inner.as_mut().and_then(|d| d.text(field)).or_else(|| outer.text(field))
     }
 
     fn time(&mut self) -> Option<Time> {
@@ -176,7 +179,7 @@ fn finish(
 }
 
 /// A name as identity: without Docker's leading slash, control characters, and anything beyond 200 bytes.
-pub(super) fn name(text: Option<String>) -> Option<String> {
+pub(super) fn name(text: Option<Cow<'_, str>>) -> Option<String> {
     let text = text?;
     let trimmed = text.trim().trim_start_matches('/');
     let mut name: String = match trimmed.contains(char::is_control) {

@@ -73,8 +73,10 @@ fn sample(json: &str, limits: &Limits) -> Result<(Sample, bool), String> {
 }
 
 fn service(given: String, labels: &Labels) -> String {
-    let named = ["service", "app", "job"].iter().find_map(|label| labels.get(*label).cloned());
-    logs::name(Some(given)).or_else(|| logs::name(named)).unwrap_or_else(|| logs::UNKNOWN_SERVICE.into())
+    let named = || ["service", "app", "job"].iter().find_map(|label| labels.get(*label));
+    logs::name(Some(given.into()))
+        .or_else(|| logs::name(named().map(Into::into)))
+        .unwrap_or_else(|| logs::UNKNOWN_SERVICE.into())
 }
 
 /// A finite number, also as a string, the way that Prometheus writes it.

@@ -93,6 +93,8 @@ pub struct Parsed<T> {
 
 /// Refused records that are named in an answer; the rest are only counted, or a body of junk would be answered by a larger one.
 pub const MAX_ERRORS: usize = 100;
+/// Records that a body may well have.
+const USUAL: usize = 4096;
 
 impl<T> Parsed<T> {
     /// Parses every record of a body with `one`, which says why it refuses one and whether it cut it.
@@ -102,8 +104,11 @@ impl<T> Parsed<T> {
         mut one: impl FnMut(&str) -> Result<(T, bool), String>,
     ) -> Result<Self, BadBody> {
         let (text, replaced) = lossy(body);
-        let mut parsed = Self { records: Vec::new(), rejected: 0, errors: Vec::new(), replaced, cut: 0 };
-        for (index, record) in split(&text, content_type)?.into_iter().enumerate() {
+        let parts = split(&text, content_type)?;
+        // A body of very many tiny parts must not make much of nothing.
+        let records = Vec::with_capacity(parts.len().min(USUAL));
+        let mut parsed = Self { records, rejected: 0, errors: Vec::new(), replaced, cut: 0 };
+        for (index, record) in parts.into_iter().enumerate() {
             match one(record) {
                 Ok((record, cut)) => {
                     parsed.records.push(record);

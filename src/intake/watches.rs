@@ -129,8 +129,8 @@ impl Puller {
             "" => Some(self.watch.service.clone()),
             label => metric.get(label).cloned(),
         };
-        let service =
-            logs::name(named).ok_or_else(|| format!("a series has no label {}", self.watch.service_label))?;
+        let service = logs::name(named.map(Into::into))
+            .ok_or_else(|| format!("a series has no label {}", self.watch.service_label))?;
         metric.remove("__name__");
         let at = match timestamps::read(&super::flatten::Scalar::Float(at)) {
             Time::At(at) => at,

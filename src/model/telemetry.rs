@@ -21,7 +21,12 @@ impl LogLevel {
     /// Reads a level as log shippers spell it (`WARNING`, `err`, `crit`), syslog severity numbers `0`–`7`, and the
     /// numbers `10`–`60` of pino, bunyan and Python's `levelno`.
     pub fn parse(text: &str) -> Option<Self> {
-        Some(match text.trim().to_ascii_lowercase().as_str() {
+        // No word below is longer, and most lines have a level: no allocation for it.
+        let (text, mut lower) = (text.trim(), [0_u8; 16]);
+        let lower = lower.get_mut(..text.len())?;
+        lower.copy_from_slice(text.as_bytes());
+        lower.make_ascii_lowercase();
+        Some(match std::str::from_utf8(lower).ok()? {
             "trace" | "finest" | "verbose" | "10" => Self::Trace,
             "debug" | "dbg" | "fine" | "7" | "20" => Self::Debug,
             "info" | "information" | "informational" | "notice" | "6" | "5" | "30" => Self::Info,

@@ -90,6 +90,79 @@ fn sustained_load_is_followed_into_incidents() {
 }
 
 #[test]
+fn every_line_and_sample_that_is_accepted_is_judged() {
+    for kind in ["logs", "metrics"] {
+        let found = figures(&[kind, "--rate", "2000", "--batch", "100", "--connections", "2"]);
+        assert_sound(&found["load"]);
+        // On a busy machine a line may come too late for its window; it is counted all the same.
+        let counted = number(&found["judged"]) + number(&found["unjudged"]);
+        assert_eq!(counted, number(&found["load"]["accepted"]), "{found}");
+        assert_eq!(number(&found["refused"]), 0.0, "{found}");
+        assert!(number(&found["judged_per_second"]) > 0.0 && number(&found["whole_cost"]["server_us"]) > 0.0);
+    }
+    let packed = figures(&["logs", "--gzip", "--rate", "1000", "--batch", "100", "--connections", "1"]);
+    assert_sound(&packed["load"]);
+    let counted = number(&packed["judged"]) + number(&packed["unjudged"]);
+    assert_eq!(counted, number(&packed["load"]["accepted"]), "{packed}");
+}
+
+#[test]
+fn every_alert_reaches_the_channel() {
+    let found = figures(&["notify", "--rate", "20"]);
+    assert_sound(&found["load"]);
+    assert_eq!(
+        (&found["told"], &found["incidents"]),
+        (&found["load"]["accepted"], &found["load"]["accepted"])
+    );
+    let to_channel = number(&found["to_channel"]["p50_ms"]);
+    assert!(to_channel >= number(&found["load"]["latency"]["p50_ms"]), "told after it was accepted: {found}");
+    assert!(number(&found["calls"]) >= number(&found["told"]));
+}
+
+#[test]
+fn start_says_how_soon_and_how_big() {
+    let output = bench(&["start", "--runs", "3", "--idle", "0", "--storm", "100", "--json"]);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(found["cold_starts_ms"].as_array().map(Vec::len), Some(3));
+    assert!(number(&found["cold_start_ms"]) > 1.0 && number(&found["idle_mb"]) > 5.0, "{found}");
+    assert!(number(&found["storm_mb"]) >= number(&found["idle_mb"]), "{found}");
+    assert_sound(&found["storm"]);
+}
+
+#[test]
+fn growth_has_a_row_for_each_size() {
+    let sizes = ["--incidents", "100,300", "--services", "5,10", "--series", "20,40"];
+    let output = bench(&[&["growth", "--seconds", "1", "--json"][..], &sizes].concat());
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let sizes = |rows: &Value, name: &str| -> Vec<f64> {
+        rows.as_array().expect("rows").iter().map(|row| number(&row[name])).collect()
+    };
+    assert_eq!(sizes(&found["by_incidents"], "incidents"), [100.0, 300.0]);
+    assert_eq!(sizes(&found["by_services"], "number"), [5.0, 10.0]);
+    assert_eq!(sizes(&found["by_series"], "number"), [20.0, 40.0]);
+    for row in found["by_incidents"].as_array().expect("rows") {
+        for cost in
+            ["start_ms", "accept_ms", "correlate_2000_ms", "first_page_ms", "later_page_ms", "memory_mb"]
+        {
+            assert!(number(&row[cost]) > 0.0, "{cost} in {row}");
+        }
+    }
+    for row in [&found["by_services"], &found["by_series"]]
+        .into_iter()
+        .flat_map(|rows| rows.as_array().expect("rows"))
+    {
+        assert!(
+            number(&row["judged_per_second"]) > 0.0 && number(&row["server_us_per_record"]) > 0.0,
+            "{row}"
+        );
+    }
+}
+
+#[test]
 fn nobody_is_loaded_unasked() {
     let here = refusal(&["alerts", "--url", "http://127.0.0.1:1"]);
     assert!(here.contains("if nobody needs that server, say --disposable loopback"), "{here}");
@@ -102,7 +175,11 @@ fn arguments_that_make_no_sense_are_refused() {
     for (args, hint) in [
         (&["alerts", "--seconds", "0"][..], "0 is not in 1..=86400"),
         (&["alerts", "--batch", "0"], "0 is not in 1..=10000"),
-        (&["alerts", "--rate", "-1"], "--rate"),
+        (&["alerts", "--rate", "0"], "must be a number above 0"),
+        (&["notify", "--rate", "20000"], "incidents have names of their own"),
+        (&["notify", "--first-delay", "soon"], "write 500ms or 2s"),
+        (&["growth", "--incidents", "10000,1000"], "--incidents must rise"),
+        (&["logs", "--batch", "0"], "0 is not in 1..=50000"),
         (&["alerts", "--pid", "1"], "--url <URL>"),
         (&["alerts", "--url", "nonsense", "--disposable", "loopback"], "write http://127.0.0.1:9093"),
     ] {

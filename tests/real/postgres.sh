@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # A PostgreSQL cluster of its own, apart from any that the machine runs: user `aiops` without a password, TCP on loopback only.
+#   PostgreSQL's fsync is off unless POSTGRES_FSYNC=on says otherwise, as a measurement must.
 #   postgres.sh run PORT DIR    serve on 127.0.0.1:PORT in the foreground; DIR is made on the first run and kept for the next
 set -euo pipefail
 . "$(dirname "$0")/cache.sh"
@@ -31,6 +32,6 @@ run/3)
     "${as[@]}" "$bin/initdb" --pgdata="$dir" --username=aiops --auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-sync --no-instructions
   # Without fsync: tests end processes, not the machine, and what a process wrote survives its end.
   exec "${as[@]}" "$bin/postgres" -D "$dir" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
-    -c max_connections=200 -c fsync=off ;;
+    -c max_connections=200 -c fsync="${POSTGRES_FSYNC:-off}" ;;
 *) usage ;;
 esac

@@ -1,7 +1,11 @@
 //! Alerts as a Prometheus sends them (`POST /api/v2/alerts`): seven labels, two annotations, about 430 bytes each. Rendered
 //! once; what differs from one alert to the next is written over it.
 
-use std::{ops::Range, time::Duration};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use super::{
     load::Requests,
@@ -36,7 +40,13 @@ pub struct Alerts {
     /// Since when each alert of `Repeats` fires; none: it is resolved.
     firing: Vec<Option<Duration>>,
     dice: u64,
+    /// Every alert that fires resolves now.
+    ending: bool,
+    log: Option<DueLog>,
 }
+
+/// Numbers of alerts, and when each was due.
+pub type DueLog = Arc<Mutex<Vec<(u64, Instant)>>>;
 
 /// Where in the request one alert's own values stand.
 #[derive(Clone)]
@@ -87,7 +97,20 @@ impl Alerts {
             next: 0,
             firing: vec![None; kept as usize],
             dice: 0x9e37_79b9_7f4a_7c15 ^ (offset + 1),
+            ending: false,
+            log: None,
         }
+    }
+
+    /// Notes when each alert is due.
+    pub fn logging(self, log: DueLog) -> Self {
+        Self { log: Some(log), ..self }
+    }
+
+    /// The request that resolves what fires, of a `Repeats` stream whose alerts fit into one request.
+    pub fn resolving(&mut self) -> &[u8] {
+        self.ending = true;
+        self.next(Instant::now()).0
     }
 
     /// Bytes of one alert.
@@ -107,7 +130,7 @@ impl Alerts {
         self.dice ^= self.dice << 13;
         self.dice ^= self.dice >> 7;
         self.dice ^= self.dice << 17;
-        let turns = self.dice.is_multiple_of(TURNS);
+        let turns = self.ending || self.dice.is_multiple_of(TURNS);
         match self.firing[kept] {
             Some(since) if turns => {
                 self.firing[kept] = None;
@@ -123,13 +146,16 @@ impl Alerts {
 }
 
 impl Requests for Alerts {
-    fn next(&mut self) -> (&[u8], u64) {
+    fn next(&mut self, due: Instant) -> (&[u8], u64) {
         let now = wall::now();
         let services = match self.stream {
             Stream::Distinct { services } | Stream::Repeats { services, .. } => services,
         };
         for i in 0..self.places.len() {
             let (serial, starts, ends) = self.draw(now);
+            if let Some(log) = &self.log {
+                log.lock().unwrap_or_else(PoisonError::into_inner).push((serial, due));
+            }
             let (request, places) = (&mut self.request, &self.places[i]);
             for place in &places.services {
                 wall::digits(serial % services, &mut request[place.clone()]);
@@ -171,7 +197,7 @@ mod tests {
     }
 
     fn sent(alerts: &mut Alerts) -> Vec<crate::model::AlertEvent> {
-        let (request, items) = alerts.next();
+        let (request, items) = alerts.next(Instant::now());
         let text = std::str::from_utf8(request).expect("UTF-8");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
         assert!(head.contains(&format!("Content-Length: {}", body.len())));
@@ -206,5 +232,11 @@ mod tests {
         let resolved = events.iter().filter(|e| e.state == AlertState::Resolved).count();
         assert_eq!((distinct.len(), services.len()), (10, 5), "half of them, for one of two connections");
         assert!((10..120).contains(&resolved), "{resolved} of {}", events.len());
+        let mut alerts = source(Stream::Repeats { alerts: 20, services: 5 }, 10, 0);
+        assert!(sent(&mut alerts).iter().all(|e| e.state == AlertState::Firing));
+        let text = String::from_utf8(alerts.resolving().to_vec()).expect("UTF-8");
+        let body = text.split_once("\r\n\r\n").expect("a head").1;
+        let events = prometheus::parse(body, crate::clock::now(), Duration::from_secs(300)).expect("alerts");
+        assert!(events.iter().all(|e| e.state == AlertState::Resolved));
     }
 }

@@ -13,6 +13,7 @@ use super::{
     scrape::Scraper,
     scratch::Scratch,
     server::Plan,
+    sink::Sink,
     target::Target,
     watch::{self, Look},
 };
@@ -43,7 +44,7 @@ pub struct Args {
     connections: u16,
     /// Alerts a second, sent when they are due however slow the answers are; without it each connection sends as soon as it has
     /// its answer
-    #[arg(long, value_parser = positive)]
+    #[arg(long, value_parser = super::positive)]
     rate: Option<f64>,
     /// 2,000 alerts of 50 services again and again, some resolving, at 10,000 a second unless --rate says otherwise; then waits
     /// until all of it is correlated
@@ -71,13 +72,6 @@ pub struct Args {
     /// and pages people
     #[arg(long, value_name = "WHICH")]
     disposable: Vec<String>,
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
-        _ => Err("must be a number above 0".into()),
-    }
 }
 
 /// Everything that was found.
@@ -193,7 +187,11 @@ impl Args {
     }
 
     async fn with_store(&self, dir: &Path, store: &str) -> anyhow::Result<Round> {
-        let server = Plan::new(dir, serde_json::json!({ "store": { "url": store } })).start().await?;
+        let mut plan = Plan::new(dir, serde_json::json!({ "store": { "url": store } }));
+        if self.sustained {
+            plan = plan.with(Sink::start()?.settings("2s"));
+        }
+        let server = plan.start().await?;
         let target = Target::own(&server.url)?;
         let (scraper, pid) = (Scraper::new(&server.url), server.pid);
         let round = if self.sustained {
@@ -234,6 +232,9 @@ impl Args {
         let is_done = scraper
             .until(Duration::from_millis(250), PATIENCE, |values| values.get("aiops_inbox_depth") == 0.0)
             .await?;
+        let caught_up_after_s = is_done.then(|| round(began.elapsed().as_secs_f64()));
+        // The server counts its open incidents every two seconds.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
         let values = scraper.values().await?;
         let correlated = |look: &Look| look.accepted - look.inbox_depth * f64::from(self.batch);
         let rate = match (looks.first(), looks.last()) {
@@ -246,7 +247,7 @@ impl Args {
         Ok(KeptUp {
             correlated_per_second: round(rate),
             most_inbox_age_ms: most(|look| look.inbox_age_ms),
-            caught_up_after_s: is_done.then(|| round(began.elapsed().as_secs_f64())),
+            caught_up_after_s,
             incidents: values.get("aiops_incidents_open"),
             most_memory_mb: most(|look| look.memory_mb),
             looks,
@@ -298,9 +299,9 @@ impl Found {
             report.row("open incidents", [Some(count(kept_up.incidents))]);
             report.row("most memory, MB", [Some(count(kept_up.most_memory_mb))]);
         }
+        let loads: Vec<&Outcome> = columns.iter().map(|m| &m.median.load).collect();
         head.push('\n');
-        head.push_str(&report.text());
-        head
+        head + &report.text() + &super::thread_lines("alert", &loads)
     }
 
     /// Speed is for the reader to judge; a load that was not carried is a failure.

@@ -25,7 +25,8 @@ use super::{
 /// What one connection sends.
 pub trait Requests {
     /// The next request, whole, and how many items (alerts, lines, samples) it brings.
-    fn next(&mut self) -> (&[u8], u64);
+    /// `due` is when it should leave.
+    fn next(&mut self, due: Instant) -> (&[u8], u64);
 }
 
 /// Makes the requests of one connection, by its number.
@@ -103,7 +104,7 @@ pub async fn run(plan: Plan, make: MakeRequests) -> anyhow::Result<Outcome> {
 }
 
 /// One look at the clocks.
-struct Meter {
+pub struct Meter {
     server: Option<Duration>,
     threads: BTreeMap<String, Duration>,
     own: Duration,
@@ -112,7 +113,7 @@ struct Meter {
 }
 
 impl Meter {
-    fn read(pid: Option<u32>) -> Self {
+    pub fn read(pid: Option<u32>) -> Self {
         Self {
             server: pid.and_then(process::cpu),
             threads: pid.map(process::cpu_by_thread).unwrap_or_default(),
@@ -122,7 +123,8 @@ impl Meter {
         }
     }
 
-    fn until(&self, after: &Self, items: u64) -> Cost {
+    /// What went by until `after`, for each of so many items.
+    pub fn until(&self, after: &Self, items: u64) -> Cost {
         let each = |time: Duration| round(time.as_secs_f64() * 1e6 / items.max(1) as f64);
         let server = self.server.zip(after.server).map(|(a, b)| b.saturating_sub(a));
         let own = after.own.saturating_sub(self.own);
@@ -232,7 +234,7 @@ async fn connection(shared: Rc<Shared>, mut requests: Box<dyn Requests>) {
             continue;
         };
         let due = if shared.plan.rate.is_some() { due } else { Instant::now() };
-        let (request, items) = requests.next();
+        let (request, items) = requests.next(due);
         shared.under_way.set(shared.under_way.get() + 1);
         let result = exchange(stream, request, &mut answer).await;
         shared.under_way.set(shared.under_way.get() - 1);
@@ -301,6 +303,15 @@ struct Answer {
     status: u16,
     /// The server will take no further request on this connection.
     close: bool,
+}
+
+/// Sends one request over a connection of its own; the answer's status.
+pub async fn once(target: &Target, request: &[u8]) -> anyhow::Result<u16> {
+    let exchanged = async {
+        let mut stream = TcpStream::connect(target.address).await?;
+        exchange(&mut stream, request, &mut Vec::new()).await
+    };
+    Ok(exchanged.await.with_context(|| format!("asking {}", target.host))?.status)
 }
 
 async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> std::io::Result<Answer> {

@@ -2,19 +2,28 @@
 
 mod alert_bodies;
 mod alerts;
+mod growth;
 mod histogram;
 mod load;
 mod machine;
+mod notify;
 mod process;
 mod report;
 mod scrape;
 mod scratch;
 pub mod server;
+mod sink;
+mod start;
 mod target;
+mod telemetry;
+mod telemetry_bodies;
 mod wall;
 mod watch;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 
@@ -31,10 +40,15 @@ use super::Failure;
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     Alerts(alerts::Args),
+    Logs(telemetry::Logs),
+    Metrics(telemetry::Metrics),
+    Notify(notify::Args),
+    Start(start::Args),
+    Growth(growth::Args),
 }
 
 /// What all kinds have in common.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 struct Common {
     /// How long is measured
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=86_400))]
@@ -52,14 +66,25 @@ struct Common {
 
 impl Common {
     fn private_dir(&self) -> anyhow::Result<tempfile::TempDir> {
-        let made = tempfile::Builder::new().prefix("aiops-bench-").tempdir_in(&self.dir);
-        made.with_context(|| format!("--dir {}: making a directory there", self.dir.display()))
+        private_dir(&self.dir)
     }
     fn lasts(&self) -> Duration {
         Duration::from_secs(self.seconds.into())
     }
     fn warm_up(&self) -> Duration {
         Duration::from_secs(self.warm_up.into())
+    }
+}
+
+fn private_dir(parent: &Path) -> anyhow::Result<tempfile::TempDir> {
+    let made = tempfile::Builder::new().prefix("aiops-bench-").tempdir_in(parent);
+    made.with_context(|| format!("--dir {}: making a directory there", parent.display()))
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("must be a number above 0".into()),
     }
 }
 
@@ -87,13 +112,17 @@ fn load_rows(report: &mut Report, item: &str, loads: &[&Outcome]) {
         Some(if all.is_empty() { "none".to_owned() } else { all.join(", ") })
     };
     row("errors", &errors);
-    let threads = |l: &Outcome| {
-        let mut all: Vec<_> = l.cost.server_threads_us.iter().collect();
+}
+
+/// Where a server's time goes: a line for each load that knows.
+fn thread_lines(item: &str, loads: &[&Outcome]) -> String {
+    let line = |load: &&Outcome| {
+        let mut all: Vec<_> = load.cost.server_threads_us.iter().collect();
         all.sort_by(|a, b| b.1.total_cmp(a.1));
-        let top: Vec<String> = all.iter().take(5).map(|(name, us)| format!("{name} {us}")).collect();
-        (!top.is_empty()).then(|| top.join(", "))
+        let top: Vec<String> = all.iter().take(6).map(|(name, us)| format!("{name} {us}")).collect();
+        (!top.is_empty()).then(|| format!("\nserver CPU by thread, µs per {item}: {}", top.join(", ")))
     };
-    row("server CPU by thread, µs", &threads);
+    loads.iter().filter_map(line).collect()
 }
 
 pub async fn run(command: Command) -> Result<(), Failure> {
@@ -102,6 +131,11 @@ pub async fn run(command: Command) -> Result<(), Failure> {
     tokio::select! {
         done = async { match command {
             Command::Alerts(args) => alerts::run(args).await,
+            Command::Logs(args) => telemetry::logs(args).await,
+            Command::Metrics(args) => telemetry::metrics(args).await,
+            Command::Notify(args) => notify::run(args).await,
+            Command::Start(args) => start::run(args).await,
+            Command::Growth(args) => growth::run(args).await,
         } } => done,
         () = interrupted() => Err(Failure::failed("interrupted")),
     }

@@ -19,18 +19,19 @@ impl Scratch {
             .context("--store: write postgres://user:password@127.0.0.1:5432/postgres")?;
         url.set_path(&name);
         let scratch = Self { server: server.to_owned(), url: url.to_string(), name };
-        scratch.say("CREATE DATABASE").await?;
+        scratch.say("CREATE DATABASE", "").await?;
         Ok(scratch)
     }
 
+    /// Also while a server that has just been killed is still connected.
     pub async fn drop(self) -> anyhow::Result<()> {
-        self.say("DROP DATABASE").await
+        self.say("DROP DATABASE", "WITH (FORCE)").await
     }
 
-    async fn say(&self, what: &str) -> anyhow::Result<()> {
+    async fn say(&self, what: &str, how: &str) -> anyhow::Result<()> {
         let said = async {
             let mut connection = PgConnection::connect(&self.server).await?;
-            connection.execute(AssertSqlSafe(format!("{what} \"{}\"", self.name))).await?;
+            connection.execute(AssertSqlSafe(format!("{what} \"{}\" {how}", self.name))).await?;
             connection.close().await
         };
         said.await.with_context(|| format!("--store: {what} {}", self.name))

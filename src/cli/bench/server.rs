@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
@@ -13,7 +13,10 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::cli::{Context, Failure, parent::die_with, serve};
+use crate::{
+    cli::{Context, Failure, parent::die_with, serve},
+    config::Secret,
+};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -41,6 +44,8 @@ pub struct Plan {
 pub struct Server {
     pub url: String,
     pub pid: u32,
+    /// From the start of the process to the line that says where it listens.
+    pub started_in: Duration,
     child: Child,
     plan: Plan,
 }
@@ -51,15 +56,20 @@ const STOPS_WITHIN: Duration = Duration::from_secs(20);
 impl Plan {
     /// A server in `dir` that tells nobody anything but what `settings` add.
     pub fn new(dir: &Path, settings: serde_json::Value) -> Self {
-        let mut all = serde_json::json!({
+        let all = serde_json::json!({
             "listen": "127.0.0.1:0",
             "data_dir": dir.join("data"),
             "log": { "filter": "warn" },
             "notify": { "stdout": { "when": "never" } },
             "playbooks": { "dir": dir.join("playbooks") },
         });
-        merge(&mut all, settings);
-        Self { dir: dir.to_owned(), settings: all }
+        Self { dir: dir.to_owned(), settings: all }.with(settings)
+    }
+
+    /// The same with further settings.
+    pub fn with(mut self, more: serde_json::Value) -> Self {
+        merge(&mut self.settings, more);
+        self
     }
 
     /// Starts it and waits until it takes requests. Must be called on a thread that lives as long as the server may: the kernel
@@ -76,6 +86,7 @@ impl Plan {
         // No setting of the caller's environment, and above all no store of theirs.
         command.env_clear().current_dir(&self.dir).stdin(Stdio::null()).kill_on_drop(true);
         command.stdout(Stdio::piped()).stderr(log.context("making the server's log")?);
+        let began = Instant::now();
         let mut child = command.spawn().context("starting the server")?;
         let pid = child.id().context("the server ended at once")?;
         let out = child.stdout.take().context("its output is piped")?;
@@ -85,9 +96,10 @@ impl Plan {
             Ok(Err(e)) => bail!("the server did not start: {e}; its log says: {}", self.last_words()),
             Err(_) => bail!("the server did not start within {STARTS_WITHIN:?}: {}", self.last_words()),
         };
+        let started_in = began.elapsed();
         let url = line.strip_prefix("aiops listens on ").map(|rest| rest.split(';').next().unwrap_or(rest));
         let url = url.with_context(|| format!("the server's first line was {line:?}"))?.trim().to_owned();
-        Ok(Server { url, pid, child, plan: self.clone() })
+        Ok(Server { url, pid, started_in, child, plan: self.clone() })
     }
 
     fn log_file(&self) -> PathBuf {
@@ -109,6 +121,13 @@ async fn first_line(out: tokio::process::ChildStdout) -> std::io::Result<String>
 }
 
 impl Server {
+    /// The admin token that it made for itself.
+    pub fn token(&self) -> anyhow::Result<Secret> {
+        let path = self.plan.dir.join("data/admin.token");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        Ok(Secret::new(text.trim()))
+    }
+
     /// Asks it to end, waits, and insists in the end. An error if it had ended before.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         if let Some(status) = self.child.try_wait()? {
@@ -131,6 +150,7 @@ fn merge(base: &mut serde_json::Value, more: serde_json::Value) {
                 merge(base.entry(key).or_insert(serde_json::Value::Null), value);
             }
         }
+        (_, serde_json::Value::Null) => {}
         (base, more) => *base = more,
     }
 }

@@ -68,7 +68,8 @@ struct Piece {
     hash: u64,
 }
 
-type KeyMap<T> = HashMap<u64, T, BuildHasherDefault<Keyed>>;
+/// By a hash.
+pub type KeyMap<T> = HashMap<u64, T, BuildHasherDefault<Keyed>>;
 
 /// Keys are hashes already.
 #[derive(Default)]

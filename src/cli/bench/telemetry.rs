@@ -1,0 +1,259 @@
+//! `aiops bench logs` and `aiops bench metrics`: how many lines and samples a second the detectors judge, from HTTP over the bus.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use super::{
+    Common,
+    load::{self, Cost, Meter, Outcome, round},
+    machine::Machine,
+    report::{Report, count},
+    scrape::{Scraper, Values},
+    server::Plan,
+    target::Target,
+    telemetry_bodies::{Kind, Share, TEMPLATES, Telemetry},
+};
+use crate::cli::{Failure, output};
+
+const EXAMPLES: &str = "\
+Examples:
+  aiops bench logs
+  aiops bench logs --gzip --connections 2
+  aiops bench metrics --series 20000
+
+Judged means: a detector has counted it. What is refused (503, the bus being full) is told to come again, and counted.";
+
+/// How many log lines a second the detectors judge
+///
+/// Lines as shippers send them: ECS names, times, ids, 200 statements in 50 services; bodies of a thousand lines each.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Logs {
+    #[command(flatten)]
+    shape: Shape,
+}
+
+/// How many metric samples a second the detectors judge
+///
+/// Samples of so many series of 50 services, one JSON object each; bodies of a thousand samples.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Metrics {
+    #[command(flatten)]
+    shape: Shape,
+    /// Series over all services
+    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    series: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Shape {
+    #[command(flatten)]
+    pub common: Common,
+    /// Records in one body
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=50_000))]
+    batch: u16,
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    connections: u16,
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=99_999))]
+    services: u32,
+    /// Compress the bodies
+    #[arg(long)]
+    gzip: bool,
+    /// Records a second, sent when they are due; without it each connection sends as soon as it has its answer
+    #[arg(long, value_parser = super::positive)]
+    rate: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Found {
+    what: &'static str,
+    machine: Machine,
+    batch: u16,
+    connections: u16,
+    services: u32,
+    series: Option<u32>,
+    gzip: bool,
+    body_bytes: usize,
+    /// Of sending alone; its costs are of the measured time.
+    load: Outcome,
+    #[serde(flatten)]
+    judged: Judged,
+}
+
+/// Everything from the first request until nothing waited any more.
+#[derive(Serialize)]
+pub struct Judged {
+    pub judged: f64,
+    /// Counted as evidence, but too late, stale, or without room.
+    pub unjudged: f64,
+    /// Records that were told to come again.
+    refused: f64,
+    whole_seconds: f64,
+    pub judged_per_second: f64,
+    pub whole_cost: Cost,
+}
+
+/// What was accepted and is not judged by then never will be.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+pub async fn logs(args: Logs) -> Result<(), Failure> {
+    measure(&args.shape, "logs", Kind::Logs, None).await
+}
+
+pub async fn metrics(args: Metrics) -> Result<(), Failure> {
+    let kind = Kind::Metrics { series: args.series as usize };
+    measure(&args.shape, "metrics", kind, Some(args.series)).await
+}
+
+async fn measure(shape: &Shape, what: &'static str, kind: Kind, series: Option<u32>) -> Result<(), Failure> {
+    let machine = Machine::look(&shape.common.dir);
+    let dir = shape.common.private_dir()?;
+    let server = Plan::new(dir.path(), settings(shape, kind)).start().await?;
+    let (load, judged) = shape.load(kind, &server.url, server.pid).await?;
+    server.stop().await?;
+    let found = Found {
+        what,
+        machine,
+        batch: shape.batch,
+        connections: shape.connections,
+        services: shape.services,
+        series,
+        gzip: shape.gzip,
+        body_bytes: shape.body_bytes(kind)?,
+        load,
+        judged,
+    };
+    if shape.common.json {
+        output::print_json(&found)?
+    } else {
+        output::print(&found.text(shape))?
+    }
+    if judged_all(&found) { Ok(()) } else { Err(Failure::failed("not all that was accepted was judged")) }
+}
+
+/// Room for what is sent: a partition may have more than its even share of the services.
+pub fn settings(shape: &Shape, kind: Kind) -> serde_json::Value {
+    let series = match kind {
+        Kind::Logs => 0,
+        Kind::Metrics { series } => series.div_ceil(shape.services as usize),
+    };
+    serde_json::json!({ "detect": {
+        "max_services": (shape.services * 2).clamp(500, 100_000),
+        "max_series": series.clamp(500, 100_000),
+    } })
+}
+
+fn judged_all(found: &Found) -> bool {
+    found.judged.judged + found.judged.unjudged >= found.load.accepted as f64
+}
+
+impl Shape {
+    /// Of one service count, as fast as it goes.
+    pub fn new(seconds: u32, services: u32, dir: &Path) -> Self {
+        Self {
+            common: Common { seconds, warm_up: 0, json: false, dir: dir.to_owned() },
+            batch: 1000,
+            connections: 4,
+            services,
+            gzip: false,
+            rate: None,
+        }
+    }
+
+    pub async fn load(&self, kind: Kind, url: &str, pid: u32) -> anyhow::Result<(Outcome, Judged)> {
+        let target = Target::own(url)?;
+        let scraper = Scraper::new(url);
+        let plan = load::Plan {
+            target: target.clone(),
+            connections: self.connections.into(),
+            rate: self.rate.map(|records| records / f64::from(self.batch)),
+            warm_up: self.common.warm_up(),
+            lasts: self.common.lasts(),
+            pid: Some(pid),
+        };
+        let share = self.share();
+        let make = move |connection| -> Box<dyn load::Requests> {
+            Box::new(Telemetry::new(&target, kind, Share { connection, ..share }))
+        };
+        let (began, before) = (Instant::now(), Meter::read(Some(pid)));
+        let load = load::run(plan, Box::new(make)).await?;
+        let accepted = load.accepted as f64;
+        let seen = |values: &Values| {
+            let judged = values.get("aiops_detect_records_total");
+            (judged, values.sum("aiops_detect_unjudged_total"))
+        };
+        scraper
+            .until(Duration::from_millis(50), PATIENCE, |values| {
+                let (judged, unjudged) = seen(values);
+                judged + unjudged >= accepted
+            })
+            .await?;
+        let seconds = began.elapsed().as_secs_f64();
+        let values = scraper.values().await?;
+        let (judged, unjudged) = seen(&values);
+        let judged = Judged {
+            judged,
+            unjudged,
+            refused: values.sum("aiops_intake_shed_total"),
+            whole_seconds: round(seconds),
+            judged_per_second: round(judged / seconds),
+            whole_cost: before.until(&Meter::read(Some(pid)), judged as u64),
+        };
+        Ok((load, judged))
+    }
+
+    fn share(&self) -> Share {
+        Share {
+            connection: 0,
+            connections: self.connections.into(),
+            batch: self.batch.into(),
+            services: self.services as usize,
+            gzip: self.gzip,
+        }
+    }
+
+    fn body_bytes(&self, kind: Kind) -> anyhow::Result<usize> {
+        let nowhere = Target::own("http://127.0.0.1:1")?;
+        let mut one = Telemetry::new(&nowhere, kind, self.share());
+        Ok(load::Requests::next(&mut one, Instant::now()).0.len())
+    }
+}
+
+impl Found {
+    fn text(&self, shape: &Shape) -> String {
+        let loop_ = match shape.rate {
+            None => "closed loop".to_owned(),
+            Some(rate) => format!("open loop at {} records/s", count(rate)),
+        };
+        let of = match self.series {
+            Some(series) => format!("{} series", count(series.into())),
+            None => format!("{TEMPLATES} statements"),
+        };
+        let packed = if self.gzip { "gzip" } else { "plain" };
+        let head = format!(
+            "{} records a POST of {} bytes ({packed}), {of} in {} services, {} connections, {loop_}, {} s\n{}\n\n",
+            self.batch,
+            self.body_bytes,
+            self.services,
+            self.connections,
+            self.load.seconds,
+            self.machine.line()
+        );
+        let mut report = Report::new(["aiops".to_owned()]);
+        let j = &self.judged;
+        let mut row = |name: &str, value: Option<String>| report.row(name, [value]);
+        row("judged/s, from the first request to the last judgement", Some(count(j.judged_per_second)));
+        row("server CPU, µs per record", j.whole_cost.server_us.map(|us| us.to_string()));
+        row("generator CPU, µs per record", Some(j.whole_cost.generator_us.to_string()));
+        row("judged", Some(count(j.judged)));
+        row("too late, stale or without room", Some(count(j.unjudged)));
+        row("refused, to come again", Some(count(j.refused)));
+        super::load_rows(&mut report, "record", &[&self.load]);
+        head + &report.text() + &super::thread_lines("record", &[&self.load])
+    }
+}
