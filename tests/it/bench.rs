@@ -52,8 +52,12 @@ fn assert_sound(load: &Value) {
     let latency = &load["latency"];
     let order = ["p50_ms", "p99_ms", "p999_ms", "max_ms"].map(|q| number(&latency[q]));
     assert!(order.is_sorted() && order[0] > 0.0, "{latency}");
-    assert!(number(&load["cost"]["server_us"]) > 0.0 && number(&load["cost"]["generator_us"]) > 0.0);
-    assert!(number(&load["cost"]["memory"]["peak_mb"]) > 5.0);
+    let cost = &load["cost"];
+    // Whole processes are counted in hundredths of a second, of which a busy machine may grant none; threads are not.
+    assert!(number(&cost["server_us"]) >= 0.0 && number(&cost["generator_us"]) >= 0.0, "{cost}");
+    let threads = cost["server_threads_us"].as_object().expect("an object");
+    assert!(threads.values().map(number).sum::<f64>() > 0.0, "{cost}");
+    assert!(number(&cost["memory"]["peak_mb"]) > 5.0);
 }
 
 #[test]
@@ -98,7 +102,9 @@ fn every_line_and_sample_that_is_accepted_is_judged() {
         let counted = number(&found["judged"]) + number(&found["unjudged"]);
         assert_eq!(counted, number(&found["load"]["accepted"]), "{found}");
         assert_eq!(number(&found["refused"]), 0.0, "{found}");
-        assert!(number(&found["judged_per_second"]) > 0.0 && number(&found["whole_cost"]["server_us"]) > 0.0);
+        assert!(
+            number(&found["judged_per_second"]) > 0.0 && number(&found["whole_cost"]["server_us"]) >= 0.0
+        );
     }
     let packed = figures(&["logs", "--gzip", "--rate", "1000", "--batch", "100", "--connections", "1"]);
     assert_sound(&packed["load"]);
@@ -156,7 +162,7 @@ fn growth_has_a_row_for_each_size() {
         .flat_map(|rows| rows.as_array().expect("rows"))
     {
         assert!(
-            number(&row["judged_per_second"]) > 0.0 && number(&row["server_us_per_record"]) > 0.0,
+            number(&row["judged_per_second"]) > 0.0 && number(&row["server_us_per_record"]) >= 0.0,
             "{row}"
         );
     }
