@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     act,
     breaker::Breakers,
-    bus::Bus,
+    bus::{self, Bus},
     clock,
     config::{Live, Settings},
     correlate, decide,
@@ -24,11 +24,12 @@ use crate::{
     http, http_client, ids,
     intake::{
         commit::{Committer, NotCommitted},
-        expire, reconcile, slack, telegram, watches,
+        expire, reconcile, slack, stream, telegram, watches,
     },
     llm::Chain,
     model::{Anomaly, AnomalyEvent},
     notify,
+    owned::Keeper,
     pipeline::Pipeline,
     playbook::Registry,
     redact,
@@ -73,7 +74,7 @@ impl App {
         let left_open = anomalies::open(&mut tx).await?;
         drop(tx);
         let (logs, keeper) = Logs::open(&settings).await?;
-        let mut build = Build::new(settings, store, logs);
+        let mut build = Build::new(settings, store, logs)?;
         if let Some(keeper) = keeper {
             build.parts.start("logs", |stop| keeper.run(stop));
         }
@@ -111,32 +112,40 @@ struct Build {
     breakers: Breakers,
     registry: Arc<Registry>,
     correlate: Arc<Live<crate::config::Correlate>>,
-    bus: Bus,
+    bus: Arc<dyn Bus>,
+    redis: Option<bus::Redis>,
+    /// This process, among its replicas.
+    owner: String,
     logs: Logs,
 }
 
 impl Build {
-    fn new(settings: Arc<Settings>, store: Store, logs: Logs) -> Self {
-        Self {
+    fn new(settings: Arc<Settings>, store: Store, logs: Logs) -> anyhow::Result<Self> {
+        let (bus, redis) = bus::open(&settings)?;
+        Ok(Self {
             parts: parts::Parts::default(),
             http: http_client::new(),
             breakers: Breakers::new(&settings.breaker),
             registry: Arc::new(Registry::open(&settings)),
             correlate: Arc::new(Live::new(settings.correlate.clone())),
-            bus: Bus::new(&settings.detect.bus),
+            bus,
+            redis,
+            owner: ids::new(),
             settings,
             store,
             logs,
-        }
+        })
     }
 
     /// Starts the parts from the store outwards: whoever hands something on finds its taker running.
     fn finish(mut self, lock: Option<lock::DirLock>, left_open: Vec<Anomaly>) -> anyhow::Result<App> {
         let committer = self.committer();
+        let bus = self.bus.clone();
+        self.parts.start("bus", |stop| async move { bus.run(stop).await });
         let detectors = self.detectors(&committer, left_open);
         let outbox = Arc::new(notify::Deps::new(self.store.clone(), &self.settings)?);
-        let pipeline = self.pipeline(detectors)?;
-        let owner = ids::new();
+        let pipeline = self.pipeline(detectors.clone())?;
+        let owner = self.owner.clone();
 
         let store = self.store.clone();
         self.parts.start("selfwatch", |stop| selfwatch::run(store, stop));
@@ -146,7 +155,7 @@ impl Build {
         self.parts.start("pipeline", |stop| stages.run(owner.clone(), stop));
         self.schedules(&committer, &owner);
         let slack = self.listeners();
-        let server = self.server(committer, pipeline.act.clone(), outbox, slack)?;
+        let server = self.server(committer, pipeline.act.clone(), outbox, slack, detectors)?;
         Ok(App {
             server,
             parts: self.parts,
@@ -177,7 +186,12 @@ impl Build {
         let (signals, found) = mpsc::channel(1024);
         let left_open = left_open.into_iter().map(AnomalyEvent::from).collect();
         let (bus, settings) = (self.bus.clone(), self.settings.detect.clone());
-        let deps = detect::Deps { bus, settings, signals, left_open };
+        let shared = self.redis.is_some();
+        let keep = shared.then(|| detect::Keep {
+            store: self.store.clone(),
+            keeper: Keeper::new(self.store.clone(), &self.owner),
+        });
+        let deps = detect::Deps { bus, settings, signals, left_open, keep };
         let detectors = Detectors::new(deps);
         let committer = committer.clone();
         self.parts.start("signals", |stop| keep_signals(found, committer, stop));
@@ -248,6 +262,13 @@ impl Build {
             listening_since: clock::now(),
         };
         self.parts.start("expire", |stop| expire::run(deps, settings.intake.expire_every, stop));
+        if let Some(redis) = self.redis.clone() {
+            let deps = stream::Deps { redis, bus: self.bus.clone(), settings: settings.detect.clone() };
+            let keeper = Keeper::new(store.clone(), owner);
+            self.parts.start("ingest", |stop| async move {
+                keeper.run("ingest", stop, |lease, stop| stream::run(deps.clone(), lease.owner, stop)).await;
+            });
+        }
         if !settings.detect.watches.is_empty() {
             let deps = watches::Deps {
                 http,
@@ -286,13 +307,16 @@ impl Build {
         act: act::Deps,
         outbox: Arc<notify::Deps>,
         slack: Option<Arc<slack::Deps>>,
+        detectors: Detectors,
     ) -> anyhow::Result<http::Server> {
         let ended = self.parts.ended();
         let breakers = self.breakers.clone();
-        let logs = self.logs.clone();
+        let (bus, logs) = (self.bus.clone(), self.logs.clone());
         let reports: BTreeMap<&'static str, http::Report> = BTreeMap::from([
             ("breakers", Arc::new(move || json!(breakers.status())) as http::Report),
-            ("logs", Arc::new(move || logs.report()) as http::Report),
+            ("bus", Arc::new(move || json!(bus.status()))),
+            ("detect", Arc::new(move || detectors.status())),
+            ("logs", Arc::new(move || logs.report())),
         ]);
         http::serve(http::HttpDeps {
             store: self.store.clone(),

@@ -112,6 +112,28 @@ metrics! {
     LOG_SEARCHES: IntCounterVec["backend", "result"] = "aiops_log_searches_total";
     /// Records that wait on the telemetry bus.
     BUS_DEPTH: IntGauge[] = "aiops_bus_depth";
+    /// Records that wait on the telemetry bus, by partition.
+    BUS_WAITING: IntGaugeVec["partition"] = "aiops_bus_partition_waiting_records";
+    /// Entries of the stream that were read and whose effects are not saved yet, by partition.
+    BUS_PENDING: IntGaugeVec["partition"] = "aiops_bus_partition_pending_entries";
+    /// Entries of the stream that no reader has taken yet, by partition.
+    BUS_LAG: IntGaugeVec["partition"] = "aiops_bus_partition_lag_entries";
+    /// Partitions that this process reads.
+    BUS_OWNED: IntGauge[] = "aiops_bus_partitions_owned";
+    /// Whether Redis answers (1) or not (0), where it is the telemetry bus.
+    BUS_UP: IntGauge[] = "aiops_bus_up";
+    /// Times that telemetry was lost on its way through Redis.
+    BUS_GAPS: IntCounter[] = "aiops_bus_gaps_total";
+    /// Records that could not be sent to Redis before the program ended.
+    BUS_LOST: IntCounter[] = "aiops_bus_lost_records_total";
+    /// Stream entries that nobody could read; they are in the dead-letter stream.
+    BUS_DEAD: IntCounter[] = "aiops_bus_dead_letters_total";
+    /// States of the detectors that were saved.
+    DETECT_SAVES: IntCounter[] = "aiops_detect_saves_total";
+    /// Bytes of the detectors' states that were saved.
+    DETECT_SAVED_BYTES: IntCounter[] = "aiops_detect_saved_bytes_total";
+    /// Times that a partition was given up because its reader panicked.
+    DETECT_PANICS: IntCounter[] = "aiops_detect_panics_total";
     /// Log records and metric samples that the detectors judged.
     DETECT_RECORDS: IntCounter[] = "aiops_detect_records_total";
     /// Log records and metric samples that the detectors could not judge, by reason.

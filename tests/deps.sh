@@ -26,6 +26,8 @@ prometheus-alertmanager prometheus-alertmanager
 /usr/lib/postgresql/*/bin/initdb postgresql
 pg_dump postgresql-client
 redis-server redis-server
+redis-cli redis-tools
+/usr/lib/python3/dist-packages/redis/__init__.py python3-redis
 ansible-playbook ansible-core
 systemd-analyze systemd
 python3 python3

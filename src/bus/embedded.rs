@@ -8,14 +8,18 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use async_trait::async_trait;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use super::{Published, Record, partition};
+use super::{
+    Bus, Consumer, Delivery, Kind, Mark, PartitionStatus, Published, Record, Start, Status, partition,
+};
 use crate::config::BusSettings;
 
 /// Cheap to clone; all clones share the queues.
 #[derive(Clone)]
-pub struct Bus {
+pub struct Embedded {
     shared: Arc<Shared>,
 }
 
@@ -40,7 +44,7 @@ struct Queue {
     bytes: usize,
 }
 
-impl Bus {
+impl Embedded {
     pub fn new(settings: &BusSettings) -> Self {
         let partitions = settings.partitions.max(1);
         Self {
@@ -54,48 +58,6 @@ impl Bus {
                 max_bytes: (settings.max_bytes / partitions).max(1),
             }),
         }
-    }
-
-    pub fn partitions(&self) -> usize {
-        self.shared.ready.len()
-    }
-
-    /// Takes the whole batch, or none of it if a partition that it touches is full; then the producer is told to come again.
-    /// A batch for an empty partition is always taken, so one that is larger than the bound does not come back for ever.
-    pub async fn publish(&self, records: Vec<Record>) -> Published {
-        let count = records.len();
-        let batches = self.split(records);
-        let mut queues = self.shared.lock();
-        let fits = batches.iter().zip(&queues.partitions).all(|((batch, bytes), queue)| {
-            batch.is_empty() || queue.batches.is_empty() || self.shared.fits(queue, batch.len(), *bytes)
-        });
-        if queues.closed || !fits {
-            return Published { taken: 0, refused: count };
-        }
-        for (index, (batch, bytes)) in batches.into_iter().enumerate().filter(|(_, (b, _))| !b.is_empty()) {
-            let queue = &mut queues.partitions[index];
-            queue.records += batch.len();
-            queue.bytes += bytes;
-            queue.batches.push_back((Arc::new(batch), bytes));
-            self.shared.ready[index].notify_one();
-        }
-        Published { taken: count, refused: 0 }
-    }
-
-    /// The one consumer of a partition.
-    pub fn consumer(&self, partition: usize) -> Consumer {
-        Consumer { shared: self.shared.clone(), partition }
-    }
-
-    /// Refuses what comes from now on; consumers drain what is there, then end.
-    pub fn close(&self) {
-        self.shared.lock().closed = true;
-        self.shared.ready.iter().for_each(Notify::notify_one);
-    }
-
-    /// Records that wait or are being worked on.
-    pub fn depth(&self) -> usize {
-        self.shared.lock().partitions.iter().map(|queue| queue.records).sum()
     }
 
     fn split(&self, records: Vec<Record>) -> Vec<(Vec<Record>, usize)> {
@@ -118,6 +80,66 @@ impl Bus {
     }
 }
 
+#[async_trait]
+impl Bus for Embedded {
+    fn kind(&self) -> Kind {
+        Kind::Embedded
+    }
+
+    fn partitions(&self) -> usize {
+        self.shared.ready.len()
+    }
+
+    async fn publish(&self, records: Vec<Record>) -> Published {
+        let count = records.len();
+        let batches = self.split(records);
+        let mut queues = self.shared.lock();
+        let fits = batches.iter().zip(&queues.partitions).all(|((batch, bytes), queue)| {
+            batch.is_empty() || queue.batches.is_empty() || self.shared.fits(queue, batch.len(), *bytes)
+        });
+        if queues.closed || !fits {
+            return Published { taken: 0, refused: count };
+        }
+        for (index, (batch, bytes)) in batches.into_iter().enumerate().filter(|(_, (b, _))| !b.is_empty()) {
+            let queue = &mut queues.partitions[index];
+            queue.records += batch.len();
+            queue.bytes += bytes;
+            queue.batches.push_back((Arc::new(batch), bytes));
+            self.shared.ready[index].notify_one();
+        }
+        Published { taken: count, refused: 0 }
+    }
+
+    fn consumer(&self, start: Start) -> Box<dyn Consumer> {
+        Box::new(Reader { shared: self.shared.clone(), partition: start.partition })
+    }
+
+    async fn run(&self, stop: CancellationToken) {
+        stop.cancelled().await;
+    }
+
+    fn close(&self) {
+        self.shared.lock().closed = true;
+        self.shared.ready.iter().for_each(Notify::notify_one);
+    }
+
+    fn depth(&self) -> usize {
+        self.shared.lock().partitions.iter().map(|queue| queue.records).sum()
+    }
+
+    fn status(&self) -> Status {
+        let queues = self.shared.lock();
+        let partitions = queues.partitions.iter().enumerate();
+        let partitions = partitions.map(|(partition, queue)| PartitionStatus {
+            partition,
+            waiting: queue.records as u64,
+            waiting_bytes: queue.bytes as u64,
+            ..PartitionStatus::default()
+        });
+        Status { kind: Kind::Embedded, partitions: partitions.collect(), ..Status::new(Kind::Embedded) }
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queues> {
         // A panic between two lines of bookkeeping cannot leave a queue half changed in a way that matters.
@@ -130,25 +152,19 @@ impl Shared {
 }
 
 /// Reads one partition in order.
-pub struct Consumer {
+struct Reader {
     shared: Arc<Shared>,
     partition: usize,
 }
 
-/// A batch that is being worked on; give it back to [`Consumer::commit`] when its effects are safe.
-#[must_use = "an uncommitted delivery is delivered again"]
-pub struct Delivery {
-    pub records: Arc<Vec<Record>>,
-}
-
-impl Consumer {
-    /// Waits for the next batch; none once the bus is closed and drained. Dropping the future loses nothing.
-    pub async fn next(&mut self) -> Option<Delivery> {
+#[async_trait]
+impl Consumer for Reader {
+    async fn next(&mut self) -> Option<Delivery> {
         loop {
             {
                 let queues = self.shared.lock();
                 if let Some((records, _)) = queues.partitions[self.partition].batches.front() {
-                    return Some(Delivery { records: records.clone() });
+                    return Some(Delivery { records: records.clone(), arrived: None, mark: None });
                 }
                 if queues.closed {
                     return None;
@@ -158,8 +174,7 @@ impl Consumer {
         }
     }
 
-    /// Makes room: the delivery will not come again.
-    pub fn commit(&mut self, delivery: Delivery) {
+    fn judged(&mut self, delivery: Delivery) {
         let mut queues = self.shared.lock();
         let queue = &mut queues.partitions[self.partition];
         if queue.batches.front().is_some_and(|(head, _)| Arc::ptr_eq(head, &delivery.records))
@@ -169,6 +184,9 @@ impl Consumer {
             queue.bytes -= bytes;
         }
     }
+
+    /// What was judged is gone from memory already.
+    async fn saved(&mut self, _mark: &Mark) {}
 }
 
 #[cfg(test)]
@@ -186,19 +204,19 @@ mod tests {
         })
     }
 
-    fn bus(max_records: usize) -> Bus {
-        Bus::new(&BusSettings { partitions: 1, max_records, max_bytes: 1 << 20 })
+    fn bus(max_records: usize) -> Embedded {
+        Embedded::new(&BusSettings { partitions: 1, max_records, max_bytes: 1 << 20 })
     }
 
     #[tokio::test]
     async fn full_bus_refuses_the_whole_batch_until_a_commit_makes_room() {
         let bus = bus(3);
-        let mut consumer = bus.consumer(0);
+        let mut consumer = bus.consumer(Start::of(0));
         assert_eq!(bus.publish(vec![sample("a"), sample("b")]).await, Published { taken: 2, refused: 0 });
         assert_eq!(bus.publish(vec![sample("a"), sample("b")]).await, Published { taken: 0, refused: 2 });
         let delivery = consumer.next().await.expect("a batch waits");
         assert_eq!(bus.publish(vec![sample("a"), sample("b")]).await.refused, 2, "in flight still counts");
-        consumer.commit(delivery);
+        consumer.judged(delivery);
         assert_eq!(bus.publish(vec![sample("a"), sample("b")]).await.taken, 2);
         assert_eq!(bus.depth(), 2);
     }
@@ -207,11 +225,11 @@ mod tests {
     async fn uncommitted_delivery_comes_again() {
         let bus = bus(10);
         assert_eq!(bus.publish(vec![sample("a")]).await.taken, 1);
-        drop(bus.consumer(0).next().await);
-        let mut consumer = bus.consumer(0);
+        drop(bus.consumer(Start::of(0)).next().await);
+        let mut consumer = bus.consumer(Start::of(0));
         let again = consumer.next().await.expect("delivered again");
         assert_eq!(again.records.len(), 1);
-        consumer.commit(again);
+        consumer.judged(again);
         bus.close();
         assert!(consumer.next().await.is_none());
         assert_eq!(bus.publish(vec![sample("a")]).await.refused, 1, "closed");

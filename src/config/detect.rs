@@ -43,6 +43,9 @@ pub struct Detect {
     pub max_templates: usize,
     /// Metric series that are watched for one service; more are dropped and counted.
     pub max_series: usize,
+    /// How often what was learned is saved, where telemetry comes through Redis; less often when it is much.
+    #[serde(with = "humantime_serde")]
+    pub save_every: Duration,
     pub bus: BusSettings,
     /// Questions put to Prometheus again and again; each answer is a sample.
     pub watches: Vec<Watch>,
@@ -97,6 +100,7 @@ impl Default for Detect {
             max_services: 500,
             max_templates: 500,
             max_series: 500,
+            save_every: Duration::from_secs(10),
             bus: BusSettings::default(),
             watches: Vec::new(),
         }
@@ -117,6 +121,7 @@ impl Check for Detect {
             ("adapt_after", self.adapt_after),
             ("max_future", self.max_future),
             ("max_past", self.max_past),
+            ("save_every", self.save_every),
         ] {
             check::positive(&format!("{at}.{name}"), value, problems);
         }

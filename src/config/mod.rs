@@ -16,6 +16,7 @@ mod notify;
 mod observe;
 mod peers;
 mod playbooks;
+mod redis;
 mod secret;
 mod store;
 
@@ -38,6 +39,7 @@ pub use notify::{Email, Notify, PagerDuty, Slack, SmtpTls, Stdout, StdoutWhen, T
 pub use observe::{Log, LogFormat, Otlp};
 pub use peers::{Alertmanager, HttpAuth, Prometheus};
 pub use playbooks::Playbooks;
+pub use redis::Redis;
 pub use secret::Secret;
 pub use store::{Retention, StoreSettings};
 
@@ -61,6 +63,7 @@ pub struct Settings {
     pub intake: Intake,
     pub prometheus: Prometheus,
     pub alertmanager: Alertmanager,
+    pub redis: Redis,
     pub detect: Detect,
     pub logs: Logs,
     pub correlate: Correlate,
@@ -106,6 +109,7 @@ impl Default for Settings {
             intake: Intake::default(),
             prometheus: Prometheus::default(),
             alertmanager: Alertmanager::default(),
+            redis: Redis::default(),
             detect: Detect::default(),
             logs: Logs::default(),
             correlate: Correlate::default(),
@@ -137,6 +141,7 @@ impl Check for Settings {
         intake::check_doors(&self.listen, &self.intake, problems);
         self.prometheus.check("prometheus", problems);
         self.alertmanager.check("alertmanager", problems);
+        self.redis.check("redis", problems);
         self.detect.check("detect", problems);
         if !self.detect.watches.is_empty() && self.prometheus.url.is_empty() {
             problems.push(Problem::new("detect.watches", "need prometheus.url, the server that is asked"));

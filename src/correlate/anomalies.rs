@@ -19,10 +19,17 @@ pub(super) fn apply(batch: &mut Batch<'_>, event: AnomalyEvent) {
             let now = Anomaly { title: event.title, detail: event.detail, severity: event.severity, ..known };
             batch.save_anomaly(now);
         }
+        // A reader of telemetry that was killed: its successor reads the same again and finds the same.
+        (None, None) if was_told(batch, &event) => {}
         (None, None) => begins(batch, event),
         // The end of one whose onset retention has already forgotten, or that was sent twice.
         (None, Some(_)) => {}
     }
+}
+
+/// It is known from its beginning to its end.
+fn was_told(batch: &Batch<'_>, event: &AnomalyEvent) -> bool {
+    batch.anomalies_of(&event.service).any(|a| a.key == event.key && a.started_at == event.started_at)
 }
 
 fn begins(batch: &mut Batch<'_>, event: AnomalyEvent) {

@@ -191,6 +191,8 @@ impl<'a> Batch<'a> {
             let keys: HashSet<&str> = found.iter().map(|a| a.key.as_str()).collect();
             let keys: Vec<&str> = keys.into_iter().collect();
             all = anomalies::open_by_key(tx, &keys).await?;
+            let earliest = found.iter().map(|a| a.started_at).min().unwrap_or(self.now);
+            all.extend(anomalies::over_by_key(tx, &keys, earliest).await?);
             let theirs: HashSet<&str> = all.iter().filter_map(|a| a.incident_id.as_deref()).collect();
             let theirs: Vec<&str> = theirs.into_iter().collect();
             let (beside, held) =

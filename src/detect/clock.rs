@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::{clock, config::Detect};
 
 /// Several hosts and shippers write one source; how far apart they are is learned, so that a shipper that sends every five
 /// seconds is late only when it is later than usual.
+#[derive(Serialize, Deserialize)]
 pub struct SourceClock {
     lateness: i64,
     window: Duration,
@@ -135,7 +137,7 @@ impl SourceClock {
 }
 
 /// The maximum over the last one to two minutes.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct FadingMax {
     minute: i64,
     current: i64,

@@ -1,5 +1,7 @@
 //! Counts of one template: second by second for the windows, minute by minute for evidence, and what is usual.
 
+use serde::{Deserialize, Serialize};
+
 use super::stats::NegativeBinomial;
 
 /// Seconds that are kept; a window, the lateness and the disorder of a source fit in.
@@ -9,7 +11,7 @@ const MINUTES: i64 = 60;
 const MEMORY: f64 = 3600.0;
 
 /// A ring of counts by absolute number of second or minute.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Ring {
     slots: Box<[u32]>,
     newest: i64,
@@ -73,7 +75,7 @@ impl Ring {
 }
 
 /// What is usual for one template: its rate, and how unevenly it comes at three time scales.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Baseline {
     scales: [Scale; 3],
     lines: f64,
@@ -81,7 +83,7 @@ pub struct Baseline {
 }
 
 /// Counts of consecutive windows of one length.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Scale {
     length: u32,
     running: u32,

@@ -1,5 +1,6 @@
 //! Finds a template that comes much more often than it used to.
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
@@ -10,11 +11,12 @@ use crate::model::{LogLevel, Phrase, Severity};
 
 /// Compares the counts of the last second, a third of a window and a window with what is usual, by the probability of a
 /// count as high or higher. All three are tried every second, so the false-alarm budget is spread over all those tries.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct LogBurst {
     open: Option<Open>,
 }
 
+#[derive(Serialize, Deserialize)]
 struct Open {
     since: i64,
     /// The most that is usual in a window; the burst is over when counts stay under it for a window.

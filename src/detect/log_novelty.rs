@@ -1,5 +1,6 @@
 //! Finds a template that was never seen before, at error level.
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::source::{Closed, Line, TemplateDetector, Verdict, severity};
@@ -8,12 +9,12 @@ use crate::model::{LogLevel, Phrase, Span};
 /// A new error says the more the longer its source is known. A source that is still warming up only teaches; a young one
 /// must repeat it; so must one whose errors are so varied that a new one is nothing special (by Good and Turing's estimate:
 /// the share of error lines that were the first of their kind).
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct LogNovelty {
     state: State,
 }
 
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 enum State {
     /// Not seen at error level.
     #[default]

@@ -1,5 +1,6 @@
 //! Finds a regular template, a heartbeat, that stops while its source goes on.
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
@@ -11,7 +12,7 @@ use crate::model::{Phrase, Severity};
 /// Learns the gaps between seconds in which the template is seen. It is silent when the gap is longer than gaps of that
 /// mean and spread ever get within the false-alarm budget. Seconds in which the whole source is silent do not count: then
 /// nobody knows.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct LogSilence {
     last: Option<i64>,
     gaps: f64,

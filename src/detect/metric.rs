@@ -1,5 +1,6 @@
 //! Judges one metric series online: hands on when it leaves the range that it is usually in, and when it is back.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::recent_values::RecentValues;
@@ -7,6 +8,7 @@ use super::recent_values::RecentValues;
 /// A value is far out when it is beyond everything seen lately by a margin, and many robust deviations from the median.
 /// Three far values on one side in a row, or two very far ones, or one that is absurd, are an onset. So is a row of very far
 /// ones that have been seen before, if by its length it is no such row (`up` was 0 for a moment an hour ago).
+#[derive(Serialize, Deserialize)]
 pub struct Metric {
     usual: RecentValues,
     /// What came since the onset, or is suspected: the new normal, perhaps.
@@ -17,7 +19,7 @@ pub struct Metric {
     margin: f64,
 }
 
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Run {
     side: i8,
     count: u32,
@@ -39,6 +41,7 @@ struct Judgement {
     score: f64,
 }
 
+#[derive(Serialize, Deserialize)]
 struct Open {
     since_us: i64,
     low: f64,

@@ -1,7 +1,7 @@
 //! Detection: turns log records and metric samples from the bus into anomalies, and hands their onsets and ends on; keeps
 //! recent telemetry for diagnoses.
 //!
-//! One task reads each partition of the bus. Everything is judged online, in event time, within memory bounds from the
+//! One task reads each partition of the bus; where several processes share the bus, only one of them does ([`shared`]). Everything is judged online, in event time, within memory bounds from the
 //! settings. What is missing is *unknown* and said to be; it never counts as "no anomalies".
 
 mod clock;
@@ -13,13 +13,17 @@ mod metric;
 mod partition;
 mod recent_values;
 mod series;
+mod shared;
 mod source;
 mod stats;
 pub mod templates;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -30,29 +34,49 @@ use tokio_util::sync::CancellationToken;
 
 pub use metric::{Metric, MetricVerdict};
 pub use partition::{Partition, Unjudged};
+pub use shared::Keep;
 use source::{TemplateDetector, ended};
 
 use crate::{
     alarm::{self, Alarm},
-    bus::{Bus, Consumer, Delivery},
+    bus::{self, Bus, Consumer, Delivery, Start},
     config::Detect,
     metrics,
-    model::{AnomalyEvent, AnomalyKind, RecentTelemetry, Telemetry},
+    model::{AnomalyEvent, AnomalyKind, Coverage, Phrase, RecentTelemetry, Telemetry},
 };
 
-/// Makes a fresh detector for a new template.
-type MakeDetector = fn() -> Box<dyn TemplateDetector>;
+macro_rules! template_detectors {
+    ($($kind:ident: $detector:path;)+) => {
+        /// One detector at work on one template; an enum, so that what it has learned can be stored.
+        #[derive(serde::Serialize, serde::Deserialize)]
+        #[allow(clippy::enum_variant_names, reason = "they are named as the kinds of anomalies are")]
+        enum TemplateWatch { $($kind($detector)),+ }
 
-/// The detectors of log templates: one file and one line each. Metric series have theirs in `metric`.
-const TEMPLATE_DETECTORS: &[(AnomalyKind, MakeDetector)] = &[
-    (AnomalyKind::LogBurst, || Box::<log_burst::LogBurst>::default()),
-    (AnomalyKind::LogNovelty, || Box::<log_novelty::LogNovelty>::default()),
-    (AnomalyKind::LogSilence, || Box::<log_silence::LogSilence>::default()),
-];
+        impl TemplateWatch {
+            /// Fresh ones for a new template.
+            fn all() -> Vec<Self> {
+                vec![$(Self::$kind(Default::default())),+]
+            }
+            fn kind(&self) -> AnomalyKind {
+                match self { $(Self::$kind(_) => AnomalyKind::$kind),+ }
+            }
+            fn it(&mut self) -> &mut dyn TemplateDetector {
+                match self { $(Self::$kind(detector) => detector),+ }
+            }
+        }
+    };
+}
+
+// The detectors of log templates: one file and one line each. Metric series have theirs in `metric`.
+template_detectors! {
+    LogBurst: log_burst::LogBurst;
+    LogNovelty: log_novelty::LogNovelty;
+    LogSilence: log_silence::LogSilence;
+}
 
 /// What detection needs.
 pub struct Deps {
-    pub bus: Bus,
+    pub bus: Arc<dyn Bus>,
     pub settings: Detect,
     /// Takes onsets and ends; whoever reads it makes them durable. While it is full, detection waits, the bus fills, and
     /// producers are told to come again. The reader outlives
@@ -61,17 +85,24 @@ pub struct Deps {
     /// Anomalies that the last run of the program left open. One that is not found again within `detect.adapt_after` is
     /// ended, for nobody else would.
     pub left_open: Vec<AnomalyEvent>,
+    /// Where the bus is shared: what is found and learned goes there, and partitions are read by lease.
+    pub keep: Option<Keep>,
 }
 
 /// The running detectors; cheap to clone. Also the [`Telemetry`] of diagnoses.
 #[derive(Clone)]
 pub struct Detectors {
-    bus: Bus,
+    bus: Arc<dyn Bus>,
     signals: mpsc::Sender<AnomalyEvent>,
     partitions: Arc<[Mutex<Partition>]>,
-    left_open: Arc<Mutex<LeftOpen>>,
+    /// Which of them this process reads.
+    ours: Arc<[AtomicBool]>,
+    left_open: Arc<[Mutex<LeftOpen>]>,
+    settings: Arc<Detect>,
+    keep: Option<Keep>,
 }
 
+/// Anomalies of a partition that somebody else left open.
 struct LeftOpen {
     until: Timestamp,
     /// By key.
@@ -89,26 +120,57 @@ impl Detectors {
     pub fn new(deps: Deps) -> Self {
         let count = deps.bus.partitions();
         let partitions = (0..count).map(|_| Mutex::new(Partition::new(&deps.settings, count))).collect();
-        let left_open = LeftOpen {
-            until: crate::clock::after(crate::clock::now(), deps.settings.adapt_after),
-            events: deps.left_open.into_iter().map(|event| (event.key.clone(), event)).collect(),
-        };
-        Self { bus: deps.bus, signals: deps.signals, partitions, left_open: Arc::new(Mutex::new(left_open)) }
+        let ours = (0..count).map(|_| AtomicBool::new(deps.keep.is_none())).collect();
+        let until = crate::clock::after(crate::clock::now(), deps.settings.adapt_after);
+        let mut left_open: Vec<_> = (0..count).map(|_| LeftOpen { until, events: BTreeMap::new() }).collect();
+        for event in deps.left_open {
+            left_open[bus::partition(&event.service, count)].events.insert(event.key.clone(), event);
+        }
+        Self {
+            bus: deps.bus,
+            signals: deps.signals,
+            partitions,
+            ours,
+            left_open: left_open.into_iter().map(Mutex::new).collect(),
+            settings: Arc::new(deps.settings),
+            keep: deps.keep,
+        }
     }
 
     /// Reads every partition until `stop`; then closes the bus, works off what is on it and returns. An error means that a
     /// detector died: telemetry is blind from then on, and the caller must say so.
     pub async fn run(&self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut tasks = JoinSet::new();
-        for index in 0..self.partitions.len() {
-            let this = self.clone();
-            tasks.spawn(async move { this.run_partition(index).await });
+        match self.keep.clone() {
+            None => {
+                for index in 0..self.partitions.len() {
+                    let this = self.clone();
+                    tasks.spawn(async move { this.run_partition(index).await });
+                }
+            }
+            Some(keep) => {
+                let (this, stop) = (self.clone(), stop.clone());
+                tasks.spawn(async move {
+                    shared::run(this, keep, stop).await;
+                    Ok(())
+                });
+            }
         }
         tasks.spawn({
-            let bus = self.bus.clone();
+            let this = self.clone();
             async move {
-                stop.cancelled().await;
-                bus.close();
+                let mut ticks = tokio::time::interval(TICK);
+                loop {
+                    tokio::select! {
+                        () = stop.cancelled() => break,
+                        _ = ticks.tick() => {
+                            let now = crate::clock::now();
+                            this.show_sizes(now);
+                            this.watch_ourselves(now);
+                        }
+                    }
+                }
+                this.bus.close();
                 Ok(())
             }
         });
@@ -118,27 +180,40 @@ impl Detectors {
         Ok(())
     }
 
+    /// How this process reads each partition.
+    pub fn status(&self) -> serde_json::Value {
+        let ours: Vec<usize> = (0..self.ours.len()).filter(|i| self.ours[*i].load(Relaxed)).collect();
+        serde_json::json!({ "partitions_read_here": ours })
+    }
+
     async fn run_partition(&self, index: usize) -> anyhow::Result<()> {
-        let mut consumer = self.bus.consumer(index);
+        let mut consumer = self.bus.consumer(Start::of(index));
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let found = Found::Channel(&self.signals);
         loop {
             tokio::select! {
                 delivery = consumer.next() => match delivery {
-                    Some(delivery) => self.work(index, &mut consumer, delivery).await?,
+                    Some(delivery) => self.work(index, &mut *consumer, delivery, &found).await?,
                     None => return Ok(()),
                 },
                 _ = ticks.tick() => {
                     let events = self.tick(index, crate::clock::now());
-                    self.emit(events).await?;
+                    self.emit(index, events, &found).await?;
                 }
             }
         }
     }
 
-    /// Judges one delivery and commits it once its anomalies are handed on.
-    async fn work(&self, index: usize, consumer: &mut Consumer, delivery: Delivery) -> anyhow::Result<()> {
-        let now = crate::clock::now();
+    /// Judges one delivery and gives it back once its anomalies are handed on.
+    async fn work(
+        &self,
+        index: usize,
+        consumer: &mut dyn Consumer,
+        delivery: Delivery,
+        found: &Found<'_>,
+    ) -> anyhow::Result<()> {
+        let now = delivery.arrived.unwrap_or_else(crate::clock::now);
         for records in delivery.records.chunks(SLICE) {
             let mut events = Vec::new();
             {
@@ -146,26 +221,23 @@ impl Detectors {
                 records.iter().for_each(|record| partition.record(record, now, &mut events));
                 partition.flush_counts();
             }
-            self.emit(events).await?;
+            self.emit(index, events, found).await?;
             tokio::task::yield_now().await;
         }
-        consumer.commit(delivery);
+        consumer.judged(delivery);
         Ok(())
     }
 
     fn tick(&self, index: usize, now: Timestamp) -> Vec<AnomalyEvent> {
         let mut events = Vec::new();
         self.lock(index).tick(now, &mut events);
-        if index == 0 {
-            self.show_sizes(now);
-            self.watch_ourselves(now);
-            events.extend(self.never_found_again(now));
-        }
+        events.extend(self.never_found_again(index));
         events
     }
 
-    fn never_found_again(&self, now: Timestamp) -> Vec<AnomalyEvent> {
-        let mut left = lock(&self.left_open);
+    fn never_found_again(&self, index: usize) -> Vec<AnomalyEvent> {
+        let now = crate::clock::now();
+        let mut left = lock(&self.left_open[index]);
         if now < left.until {
             return Vec::new();
         }
@@ -198,23 +270,48 @@ impl Detectors {
         metrics::DETECT_SERIES.set(series);
         metrics::DETECT_UNKNOWN.set(unknown);
         metrics::BUS_DEPTH.set(i64::try_from(self.bus.depth()).unwrap_or(i64::MAX));
+        let ours = self.ours.iter().filter(|ours| ours.load(Relaxed)).count();
+        metrics::BUS_OWNED.set(i64::try_from(ours).unwrap_or(i64::MAX));
+        for partition in self.bus.status().partitions {
+            let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+            let label = [&*partition.partition.to_string()];
+            metrics::BUS_WAITING.with_label_values(&label).set(number(partition.waiting));
+            metrics::BUS_PENDING.with_label_values(&label).set(number(partition.pending.unwrap_or(0)));
+            metrics::BUS_LAG.with_label_values(&label).set(number(partition.lag.unwrap_or(0)));
+        }
     }
 
-    async fn emit(&self, events: Vec<AnomalyEvent>) -> anyhow::Result<()> {
-        for event in events {
-            lock(&self.left_open).events.remove(&event.key);
+    /// Hands on what was found.
+    async fn emit(&self, index: usize, events: Vec<AnomalyEvent>, found: &Found<'_>) -> anyhow::Result<()> {
+        for event in &events {
+            lock(&self.left_open[index]).events.remove(&event.key);
             if event.ended_at.is_none() {
                 metrics::DETECT_ONSETS.with_label_values(&[event.kind.as_str()]).inc();
             }
             tracing::info!(kind = %event.kind, service = %event.service, ended = event.ended_at.is_some(), "{}", event.title);
-            self.signals.send(event).await.context("nobody takes anomalies any more")?;
         }
-        Ok(())
+        match found {
+            Found::Channel(signals) => {
+                for event in events {
+                    signals.send(event).await.context("nobody takes anomalies any more")?;
+                }
+                Ok(())
+            }
+            Found::Store(ours) => ours.found(events).await,
+        }
     }
 
     fn lock(&self, index: usize) -> MutexGuard<'_, Partition> {
         lock(&self.partitions[index])
     }
+}
+
+/// Where anomalies go.
+enum Found<'a> {
+    /// To whoever makes them durable.
+    Channel(&'a mpsc::Sender<AnomalyEvent>),
+    /// Into the store at once, if the partition is still ours.
+    Store(&'a shared::Ours),
 }
 
 /// A panic while the lock was held ends the detectors' run; what they learned stays readable as evidence.
@@ -224,7 +321,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Telemetry for Detectors {
     fn recent(&self, service: &str, from: Timestamp, to: Timestamp) -> RecentTelemetry {
-        let index = crate::bus::partition(service, self.partitions.len());
+        let index = bus::partition(service, self.partitions.len());
+        if !self.ours[index].load(Relaxed) {
+            let reason = Phrase::WatchedElsewhere { service: service.to_owned() }.into();
+            let coverage = Coverage::Unknown { reason };
+            return RecentTelemetry { coverage, templates: vec![], errors: vec![], series: vec![] };
+        }
         self.lock(index).recent(service, from, to, crate::clock::now())
     }
 }

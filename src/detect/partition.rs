@@ -1,9 +1,11 @@
 //! All services of one partition: routes records to their log source or metric series, keeps memory bounded, and answers what
 //! is known. Pure: time comes in with every call.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use anyhow::Context;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{
     series::{self, Series},
@@ -32,20 +34,28 @@ crate::model::words!(
 );
 
 /// The state of one partition.
+#[derive(Serialize, Deserialize)]
 pub struct Partition {
+    #[serde(skip)]
     settings: Detect,
     /// Its share of `detect.max_services`.
+    #[serde(skip)]
     max_services: usize,
     services: HashMap<String, Service>,
     /// Gaps that concern every service, by source.
     gaps: BTreeMap<String, Gap>,
+    /// The last times that telemetry was lost on its way here.
+    lost: VecDeque<Gap>,
+    #[serde(skip)]
     unjudged: [u64; Unjudged::ALL.len()],
+    #[serde(skip)]
     judged: u64,
     /// When the last record arrived, and in how many minutes there was one.
     heard: Option<Timestamp>,
     minutes: u32,
 }
 
+#[derive(Serialize, Deserialize)]
 struct Service {
     logs: Option<Source>,
     series: HashMap<u64, Series>,
@@ -60,6 +70,9 @@ const IDLE: std::time::Duration = std::time::Duration::from_secs(600);
 const MAX_SERIES_SHOWN: usize = 50;
 /// A record that was heard so much later than now was heard before the clock was set back.
 const SET_BACK: std::time::Duration = std::time::Duration::from_secs(60);
+const MAX_LOST: usize = 16;
+/// Changes with what is saved and what it means; a state of another format is not used.
+const FORMAT: u32 = 1;
 
 impl Partition {
     pub fn new(settings: &Detect, partitions: usize) -> Self {
@@ -68,11 +81,51 @@ impl Partition {
             max_services: settings.max_services.div_ceil(partitions.max(1)),
             services: HashMap::new(),
             gaps: BTreeMap::new(),
+            lost: VecDeque::new(),
             unjudged: [0; Unjudged::ALL.len()],
             judged: 0,
             heard: None,
             minutes: 0,
         }
+    }
+
+    /// All that was learned, as bytes.
+    pub fn save(&self) -> anyhow::Result<Vec<u8>> {
+        let mut packed = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        rmp_serde::encode::write_named(&mut packed, &(FORMAT, fingerprint(&self.settings), self))?;
+        Ok(packed.finish()?)
+    }
+
+    /// What [`Partition::save`] made. Fails if another version made it, or with other settings: then learning begins anew.
+    pub fn restore(bytes: &[u8], settings: &Detect, partitions: usize) -> anyhow::Result<Self> {
+        let mut unpacked = flate2::bufread::DeflateDecoder::new(bytes);
+        let mut text = Vec::new();
+        std::io::Read::read_to_end(&mut unpacked, &mut text).context("unpacking it")?;
+        let (format, print): (u32, String) = {
+            let mut head = rmp_serde::Deserializer::from_read_ref(&text);
+            let (format, print, _): (u32, String, serde::de::IgnoredAny) =
+                Deserialize::deserialize(&mut head)?;
+            (format, print)
+        };
+        anyhow::ensure!(format == FORMAT, "it has format {format}, this version writes {FORMAT}");
+        anyhow::ensure!(print == fingerprint(settings), "the settings under detect have changed");
+        let (_, _, restored): (u32, String, Self) = rmp_serde::from_slice(&text)?;
+        Ok(Self {
+            services: restored.services,
+            gaps: restored.gaps,
+            lost: restored.lost,
+            heard: restored.heard,
+            minutes: restored.minutes,
+            ..Self::new(settings, partitions)
+        })
+    }
+
+    /// The keys of anomalies that go on.
+    pub fn open(&self) -> impl Iterator<Item = &str> {
+        self.services.values().flat_map(|service| {
+            let logs = service.logs.iter().flat_map(Source::open);
+            logs.chain(service.series.values().filter_map(Series::open))
+        })
     }
 
     /// Takes one record that arrived at `now`; anomalies that began or ended are added to `out`.
@@ -122,6 +175,13 @@ impl Partition {
     }
 
     fn gap(&mut self, gap: &Gap, now: Timestamp) {
+        if gap.until.is_some() {
+            self.services.values_mut().for_each(Service::interrupted);
+            if self.lost.len() == MAX_LOST {
+                self.lost.pop_front();
+            }
+            return self.lost.push_back(gap.clone());
+        }
         let gaps = match &gap.service {
             None => &mut self.gaps,
             Some(name) => match room(&mut self.services, self.max_services, name, now) {
@@ -168,10 +228,21 @@ impl Partition {
         [self.services.len(), templates, series, unknown].map(|n| i64::try_from(n).unwrap_or(i64::MAX))
     }
 
+    /// The last loss of telemetry that a window touches.
+    fn lost_between(&self, service: &str, from: Timestamp, to: Timestamp) -> Option<Said> {
+        let concerns = |gap: &&Gap| {
+            gap.at < to
+                && gap.until.is_some_and(|until| until >= from)
+                && gap.service.as_deref().is_none_or(|name| name == service)
+        };
+        self.lost.iter().rev().find(concerns).map(told)
+    }
+
     /// See [`crate::model::Telemetry`].
     pub fn recent(&self, name: &str, from: Timestamp, to: Timestamp, now: Timestamp) -> RecentTelemetry {
         let Some(service) = self.services.get(name) else {
-            let reason = Phrase::NothingArrived { service: name.to_owned() }.into();
+            let nothing = || Phrase::NothingArrived { service: name.to_owned() }.into();
+            let reason = self.lost_between(name, from, to).unwrap_or_else(nothing);
             return RecentTelemetry {
                 coverage: Coverage::Unknown { reason },
                 templates: vec![],
@@ -180,8 +251,10 @@ impl Partition {
             };
         };
         let to = to.min(clock::after(now, std::time::Duration::from_secs(1)));
-        let unknown =
-            self.gaps.values().next().map(told).or_else(|| service.unknown(from, to, now, &self.settings));
+        let unknown = self
+            .lost_between(name, from, to)
+            .or_else(|| self.gaps.values().next().map(told))
+            .or_else(|| service.unknown(from, to, now, &self.settings));
         let mut series: Vec<_> = service.series.values().filter_map(|s| s.summary(from, to)).collect();
         series.sort_by(|a, b| (&a.name, &a.labels).cmp(&(&b.name, &b.labels)));
         series.truncate(MAX_SERIES_SHOWN);
@@ -192,6 +265,12 @@ impl Partition {
             series,
         }
     }
+}
+
+/// The settings that shape what is kept.
+fn fingerprint(settings: &Detect) -> String {
+    let Detect { window, lateness, max_templates, .. } = settings;
+    format!("{window:?} {lateness:?} {max_templates}")
 }
 
 /// The state of a service; none if it is new and there is no room.
@@ -220,6 +299,12 @@ fn room<'a>(
 impl Service {
     fn new(now: Timestamp) -> Self {
         Self { logs: None, series: HashMap::new(), gaps: BTreeMap::new(), last_arrival: now, crowded: None }
+    }
+
+    /// What came for it was lost for a while: no gap in what arrives means anything about that time.
+    fn interrupted(&mut self) {
+        self.logs.iter_mut().for_each(Source::interrupted);
+        self.series.values_mut().for_each(Series::interrupted);
     }
 
     /// Why silence about this service would not mean health, if so.
@@ -251,8 +336,12 @@ impl Service {
 }
 
 fn told(gap: &Gap) -> Said {
-    let why = gap.reason.as_deref().map_or_else(|| Phrase::NoAnswer {}.into(), Said::from);
-    Phrase::GapSince { source: gap.source.clone(), since: gap.at.to_string(), why }.into()
+    let why = gap.reason.clone().unwrap_or_else(|| Phrase::NoAnswer {}.into());
+    match gap.until {
+        Some(until) => Phrase::TelemetryLost { from: gap.at.to_string(), until: until.to_string(), why },
+        None => Phrase::GapSince { source: gap.source.clone(), since: gap.at.to_string(), why },
+    }
+    .into()
 }
 
 fn dropped(count: impl ToString, setting: &str) -> Said {

@@ -3,12 +3,14 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 const KEPT: usize = 128;
 /// Share of the distance to the median by which old extremes shrink with each value.
 const FADE: f64 = 1.0 / 4000.0;
 
 /// At most 128 values, all finite.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct RecentValues {
     order: VecDeque<f64>,
     sorted: Vec<f64>,

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
@@ -18,6 +19,7 @@ use crate::{
 };
 
 /// State of one series, about 4 KB.
+#[derive(Serialize, Deserialize)]
 pub struct Series {
     name: String,
     labels: Labels,
@@ -97,6 +99,16 @@ impl Series {
             (true, rise) => self.value(sample, rise / step, settings, out),
         }
         true
+    }
+
+    /// Samples may have been lost.
+    pub fn interrupted(&mut self) {
+        self.metric.interrupted();
+    }
+
+    /// The key of the anomaly that goes on.
+    pub fn open(&self) -> Option<&str> {
+        self.open.as_ref().map(|event| event.key.as_str())
     }
 
     /// A sample from the future came from a wrong clock; the ones of the present must not wait until it is reached.

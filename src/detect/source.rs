@@ -4,10 +4,11 @@
 use std::{collections::VecDeque, ops::Deref};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    TEMPLATE_DETECTORS,
+    TemplateWatch,
     clock::SourceClock,
     counts::{Baseline, Ring},
     templates::{Found, Gone, KeyMap, Miner, TemplateId},
@@ -20,8 +21,8 @@ use crate::{
     redact,
 };
 
-/// Watches one template for one kind of deviation. One file each; the table is `TEMPLATE_DETECTORS`.
-pub trait TemplateDetector: Send {
+/// Watches one template for one kind of deviation. One file each; the table is in `detect`.
+pub trait TemplateDetector {
     /// A line of the template has arrived, in order of arrival.
     fn line(&mut self, _line: &Line<'_>) -> Option<Verdict> {
         None
@@ -109,6 +110,7 @@ impl Deref for View<'_> {
 }
 
 /// What was seen of one template.
+#[derive(Serialize, Deserialize)]
 pub struct History {
     pub first_second: i64,
     pub last_second: i64,
@@ -123,6 +125,7 @@ pub struct History {
 }
 
 /// What is known of the source as a whole.
+#[derive(Serialize, Deserialize)]
 pub struct About {
     pub service: String,
     /// The first second of event time.
@@ -145,19 +148,21 @@ impl About {
     }
 }
 
+#[derive(Serialize, Deserialize)]
 struct Tracked {
     history: History,
     slots: Vec<Slot>,
 }
 
 /// A detector with the anomaly that it has reported and not ended.
+#[derive(Serialize, Deserialize)]
 struct Slot {
-    kind: AnomalyKind,
-    detector: Box<dyn TemplateDetector>,
+    detector: TemplateWatch,
     open: Option<Box<AnomalyEvent>>,
 }
 
 /// The logs of one service.
+#[derive(Serialize, Deserialize)]
 pub struct Source {
     about: About,
     miner: Miner,
@@ -189,6 +194,17 @@ impl Source {
         }
     }
 
+    /// Lines may have been lost: nobody's silence means anything up to now.
+    pub fn interrupted(&mut self) {
+        let second = self.clock.latest().as_second();
+        self.templates.values_mut().flat_map(|t| &mut t.slots).for_each(|s| s.detector.it().resumed(second));
+    }
+
+    /// The keys of anomalies that go on.
+    pub fn open(&self) -> impl Iterator<Item = &str> {
+        self.templates.values().flat_map(|t| &t.slots).filter_map(|s| s.open.as_ref()).map(|e| e.key.as_str())
+    }
+
     pub fn templates(&self) -> usize {
         self.templates.len()
     }
@@ -203,7 +219,10 @@ impl Source {
     ) -> bool {
         let step = self.clock.arrived(record.at, arrival);
         if let Some(second) = step.resumed {
-            self.templates.values_mut().flat_map(|t| &mut t.slots).for_each(|s| s.detector.resumed(second));
+            self.templates
+                .values_mut()
+                .flat_map(|t| &mut t.slots)
+                .for_each(|s| s.detector.it().resumed(second));
         }
         let found = self.miner.add(&record.message);
         self.retire(&found, out);
@@ -235,7 +254,7 @@ impl Source {
             // What is judged now becomes what is usual only when it has left the window, and never while it is a burst.
             let leaving = second - window;
             let usual = leaving >= tracked.history.first_second.max(self.clock.known_since());
-            if usual && !tracked.slots.iter().any(|s| s.kind == AnomalyKind::LogBurst && s.open.is_some()) {
+            if usual && !tracked.slots.iter().any(|s| s.kind() == AnomalyKind::LogBurst && s.open.is_some()) {
                 let count = tracked.history.seconds.at(leaving);
                 tracked.history.baseline.fold(count);
             }
@@ -243,7 +262,7 @@ impl Source {
             for slot in slots {
                 let template = View { history, miner: &self.miner, id: *id };
                 let closed = Closed { second, template, source: &self.about, settings };
-                let Some(verdict) = slot.detector.second(&closed) else { continue };
+                let Some(verdict) = slot.detector.it().second(&closed) else { continue };
                 if matches!(verdict, Verdict::End { adapt: true, .. }) {
                     let lines = history.seconds.sum(second + 1 - window, second);
                     history.baseline.restart(lines, window as u32);
@@ -291,7 +310,7 @@ impl Source {
         for slot in slots {
             let template = View { history, miner: &self.miner, id };
             let line = Line { second, level: record.level, template, source: &self.about, settings };
-            if let Some(verdict) = slot.detector.line(&line) {
+            if let Some(verdict) = slot.detector.it().line(&line) {
                 slot.apply(verdict, &self.about.service, id, second, out);
             }
         }
@@ -367,8 +386,7 @@ impl Tracked {
         let mut baseline = Baseline::new(settings.window.as_secs() as u32);
         baseline.silent(source_age as f64);
         let sample = record.message[..record.message.floor_char_boundary(MAX_SAMPLE)].to_owned();
-        let slots =
-            TEMPLATE_DETECTORS.iter().map(|(kind, make)| Slot { kind: *kind, detector: make(), open: None });
+        let slots = TemplateWatch::all().into_iter().map(|detector| Slot { detector, open: None });
         Self {
             history: History {
                 first_second: second,
@@ -417,6 +435,10 @@ impl History {
 }
 
 impl Slot {
+    fn kind(&self) -> AnomalyKind {
+        self.detector.kind()
+    }
+
     fn apply(
         &mut self,
         verdict: Verdict,
@@ -428,8 +450,8 @@ impl Slot {
         match verdict {
             Verdict::Onset { severity, title, detail, started } => {
                 let event = AnomalyEvent {
-                    kind: self.kind,
-                    key: format!("{}/{service}/{id:016x}", self.kind),
+                    kind: self.kind(),
+                    key: format!("{}/{service}/{id:016x}", self.kind()),
                     service: service.to_owned(),
                     severity,
                     title: title.into(),

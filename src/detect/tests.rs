@@ -404,6 +404,7 @@ fn missing_samples_and_unanswered_questions_are_unknown() {
     assert_eq!(sim.unknown(), None);
     let gap = |sim: &mut Sim, reason: Option<&str>| {
         let gap = Gap {
+            until: None,
             at: Sim::at(sim.now),
             service: Some("shop".into()),
             source: "watch p99".into(),

@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        act, bus::Bus, config::Settings, http::HttpDeps, http_client, intake::commit::Committer, notify,
+        act, bus::Embedded, config::Settings, http::HttpDeps, http_client, intake::commit::Committer, notify,
         playbook::Registry, steps::Tools, store::Store,
     };
 
@@ -153,7 +153,7 @@ mod tests {
             HttpDeps {
                 slack: None,
                 act: act::Deps { store: store.clone(), tools: Arc::new(tools) },
-                bus: Bus::new(&settings.detect.bus),
+                bus: Arc::new(Embedded::new(&settings.detect.bus)),
                 logs: Default::default(),
                 outbox: Arc::new(
                     notify::Deps::new(store.clone(), &settings).expect("the defaults are right"),

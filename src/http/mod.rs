@@ -43,7 +43,7 @@ pub struct HttpDeps {
     pub committer: Committer,
     /// For what people start by hand.
     pub act: act::Deps,
-    pub bus: Bus,
+    pub bus: Arc<dyn Bus>,
     pub logs: Logs,
     pub settings: Arc<Settings>,
     /// For how the channels stand.

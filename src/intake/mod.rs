@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod prometheus;
 pub mod reconcile;
 pub mod slack;
+pub mod stream;
 pub mod telegram;
 pub mod telemetry;
 mod timestamps;

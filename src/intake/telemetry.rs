@@ -1,6 +1,6 @@
 //! What log and metric intake share: cuts a body into records, counts what was refused, and hands the rest to the bus.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -19,13 +19,14 @@ crate::model::words!(
         Logs = "logs",
         Metrics = "metrics",
         Watches = "watches",
+        Stream = "stream",
     }
 );
 
 /// What telemetry intake needs.
 #[derive(Clone)]
 pub struct Deps {
-    pub bus: Bus,
+    pub bus: Arc<dyn Bus>,
 }
 
 /// Bounds for one body.

@@ -3,7 +3,10 @@
 //! No answer, an empty one and one without numbers are a [`Gap`]: what the watch would have shown is unknown, and diagnoses
 //! of the service say so until it answers again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use tokio::{task::JoinSet, time::MissedTickBehavior};
@@ -20,7 +23,7 @@ use crate::{
     clock,
     config::{Prometheus, Watch},
     metrics,
-    model::{Gap, Sample},
+    model::{Gap, Said, Sample},
     prometheus_api::{self, ApiError, PrometheusApi},
 };
 
@@ -30,7 +33,7 @@ pub struct Deps {
     pub http: reqwest::Client,
     pub prometheus: Prometheus,
     pub breakers: Breakers,
-    pub bus: Bus,
+    pub bus: Arc<dyn Bus>,
 }
 
 crate::model::words!(
@@ -171,7 +174,7 @@ impl Puller {
     /// True if the bus took it; what it did not take is told again at the next turn.
     async fn tell(&self, service: Option<String>, reason: Option<String>, at: Timestamp) -> bool {
         let source = format!("watch {}", self.watch.name);
-        let gap = Gap { at, service, source, reason };
+        let gap = Gap { at, until: None, service, source, reason: reason.map(Said::from) };
         self.deps.bus.publish(vec![Record::Gap(gap)]).await.refused == 0
     }
 }

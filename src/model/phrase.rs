@@ -179,6 +179,24 @@ phrases! {
         "{series} and {more}",
         "{series} и ещё {more}";
     GapSince { source: String, since: String, why: Said } "{source} since {since}: {why}", "{source} с {since}: {why}";
+    WatchedElsewhere { service: String }
+        "the telemetry of {service} is watched by another replica, or by none yet",
+        "за телеметрией {service} следит другая реплика или пока никто";
+    TelemetryLost { from: String, until: String, why: Said }
+        "telemetry between {from} and {until} is incomplete: {why}",
+        "телеметрия с {from} по {until} неполна: {why}";
+    RecordsLost { records: String }
+        "{records} records were lost in Redis",
+        "в Redis потеряно записей: {records}";
+    StreamEmptied {}
+        "Redis lost what was in it (restarted without its data, or flushed)",
+        "Redis потерял всё, что в нём было (перезапущен без данных или очищен)";
+    RecordsRefused { records: String }
+        "Redis was away, and {records} records found no room",
+        "Redis был недоступен, не поместилось записей: {records}";
+    EntryUnreadable { records: String }
+        "{records} records could not be read and were set aside",
+        "не удалось прочитать, отложено записей: {records}";
     NoAnswer {} "no answer", "нет ответа";
     NoModelAnswered { reasons: Listed }
         "no language model answered ({reasons})",

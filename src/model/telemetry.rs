@@ -69,13 +69,17 @@ pub struct Sample {
 /// diagnoses treat what is missing as unknown instead of healthy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gap {
+    /// Since when.
     pub at: Timestamp,
+    /// Until when, if it is over and what came in between is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
     /// The service whose telemetry it concerns; none means every service.
     pub service: Option<String>,
     /// What was asked: `watch checkout_p99`.
     pub source: String,
     /// Why there is no answer; none means the source answers again.
-    pub reason: Option<String>,
+    pub reason: Option<Said>,
 }
 
 /// Whether an empty answer means health.

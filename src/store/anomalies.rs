@@ -72,6 +72,13 @@ pub async fn open_by_key(tx: &mut Tx, keys: &[&str]) -> Result<Vec<Anomaly>> {
     rows_in!(tx, Row, head.as_str(), keys, "ORDER BY started_at").into_iter().map(Row::model).collect()
 }
 
+/// Those with these keys that began since `from` and are over.
+pub async fn over_by_key(tx: &mut Tx, keys: &[&str], from: Timestamp) -> Result<Vec<Anomaly>> {
+    let head = format!("SELECT {COLUMNS} FROM anomalies WHERE ended_at IS NOT NULL AND key");
+    let tail = format!("AND started_at >= {} ORDER BY started_at", row::micros(from));
+    rows_in!(tx, Row, head.as_str(), keys, &tail).into_iter().map(Row::model).collect()
+}
+
 /// Those that began since `from` and belong to no incident; the oldest 5,000.
 pub async fn loose_since(tx: &mut Tx, from: Timestamp) -> Result<Vec<Anomaly>> {
     let query = format!(

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, FromRow, SqlitePool};
 
 use super::{
     Result, Store, Tx,
-    db::{LiteInbox, Pools},
+    db::{Engine, LiteInbox, Pools},
     exec, row, sql,
 };
 use crate::model::{AlertEvent, AnomalyEvent};
@@ -134,6 +134,16 @@ pub async fn append(store: &Store, deliveries: &[Prepared]) -> Result<()> {
     }
     store.bells.inbox.notify_one();
     Ok(())
+}
+
+/// Appends deliveries within a transaction, where the inbox is part of the state; false where it is a file of its own.
+pub(super) async fn append_within(tx: &mut Tx, deliveries: &[Prepared]) -> Result<bool> {
+    let Engine::Postgres(t) = &mut tx.engine else { return Ok(false) };
+    for group in pack(deliveries).chunks(GROUP) {
+        insert(group).build().persistent(group.len() == 1).execute(&mut **t).await?;
+    }
+    tx.wake.inbox = true;
+    Ok(true)
 }
 
 fn insert<DB>(rows: &[Packed]) -> sqlx::QueryBuilder<DB>

@@ -21,6 +21,7 @@ pub mod leases;
 pub mod messages;
 mod migrate;
 pub mod page;
+pub mod partitions;
 pub mod retention;
 mod row;
 pub mod runs;

@@ -4,6 +4,7 @@ mod api;
 mod architecture;
 mod backup;
 mod bench;
+mod bus;
 mod chat;
 mod cli;
 mod correlate;

@@ -14,13 +14,13 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use serde::Deserialize;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::OnceCell;
 
-use child::finish;
-pub use child::{Child, Ready, wait_ready};
+pub use child::{Child, Ready, finish, wait_ready};
 pub use janitor::scratch;
 
 /// Prometheus with the given `prometheus.yml`; accepts remote write and `POST /-/reload`.
@@ -108,6 +108,65 @@ impl Postgres {
             .await
             .expect("the name is new");
         format!("postgres://aiops@127.0.0.1:{}/{name}", self.port)
+    }
+}
+
+/// A Redis, which keeps nothing on disk unless told to.
+pub struct Redis {
+    pub url: String,
+    pub port: u16,
+    pub child: Child,
+}
+
+impl Redis {
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With options of `redis-server`: `--appendonly yes`.
+    pub async fn start_with(options: &[&str]) -> Self {
+        Self::start_at(free_port(), options).await
+    }
+
+    /// On a port that others were told of before.
+    pub async fn start_at(port: u16, options: &[&str]) -> Self {
+        let dir = scratch("redis");
+        let mut command = script("redis.sh");
+        command.arg("run").arg(port.to_string()).arg(dir.join("data")).args(options);
+        let child = Child::start(command, &dir.join("redis.log"), Ready::Port(port)).await;
+        Self { url: format!("redis://127.0.0.1:{port}"), port, child }
+    }
+
+    /// Somebody else's, to be spoken to.
+    pub fn on(port: u16) -> RedisClient {
+        RedisClient(format!("redis://127.0.0.1:{port}"))
+    }
+
+    /// Runs one command, written as in `redis-cli`.
+    pub async fn run<T: redis::FromRedisValue>(&self, command: &str) -> T {
+        RedisClient(self.url.clone()).run(command).await
+    }
+}
+
+/// The way to a Redis.
+pub struct RedisClient(String);
+
+impl RedisClient {
+    /// A connection of the test's own.
+    pub async fn client(&self) -> redis::aio::MultiplexedConnection {
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
+        let client = redis::Client::open(self.0.as_str()).expect("a URL");
+        client.get_multiplexed_async_connection_with_config(&config).await.expect("it listens")
+    }
+
+    /// Runs one command, written as in `redis-cli`.
+    pub async fn run<T: redis::FromRedisValue>(&self, command: &str) -> T {
+        let mut words = command.split_whitespace();
+        let mut cmd = redis::cmd(words.next().expect("a command"));
+        for word in words {
+            cmd.arg(word);
+        }
+        cmd.query_async(&mut self.client().await).await.unwrap_or_else(|e| panic!("{command}: {e}"))
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use aiops::{
     act,
-    bus::Bus,
+    bus::Embedded,
     config::Settings,
     http::{HttpDeps, Server, ensure_admin_token, serve},
     intake::commit::Committer,
@@ -109,7 +109,7 @@ impl Running {
                     data_dir: dir.path().to_owned(),
                 }),
             },
-            bus: Bus::new(&settings.detect.bus),
+            bus: std::sync::Arc::new(Embedded::new(&settings.detect.bus)),
             logs: Default::default(),
             outbox: Arc::new(notify::Deps::new(store.clone(), &settings).expect("right settings")),
             settings: Arc::new(settings),

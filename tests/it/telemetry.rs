@@ -1,10 +1,10 @@
 //! Telemetry from the bytes of a request to the anomalies and the evidence, through the public surface, in real time.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aiops::{
     breaker::Breakers,
-    bus::Bus,
+    bus::{Bus, Embedded},
     clock,
     config::{self, BusSettings, Detect, Watch},
     detect::{self, Detectors},
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::peers::Prometheus;
 
 struct Running {
-    bus: Bus,
+    bus: Arc<dyn Bus>,
     detectors: Detectors,
     signals: mpsc::Receiver<AnomalyEvent>,
     stop: CancellationToken,
@@ -32,10 +32,15 @@ struct Running {
 
 impl Running {
     fn start(settings: &Detect) -> Self {
-        let bus = Bus::new(&settings.bus);
+        let bus: Arc<dyn Bus> = Arc::new(Embedded::new(&settings.bus));
         let (sender, signals) = mpsc::channel(100);
-        let deps =
-            detect::Deps { bus: bus.clone(), settings: settings.clone(), signals: sender, left_open: vec![] };
+        let deps = detect::Deps {
+            bus: bus.clone(),
+            settings: settings.clone(),
+            signals: sender,
+            left_open: vec![],
+            keep: None,
+        };
         let (detectors, stop) = (Detectors::new(deps), CancellationToken::new());
         let task = tokio::spawn({
             let (detectors, stop) = (detectors.clone(), stop.clone());
@@ -109,7 +114,7 @@ async fn a_failing_service_is_seen_in_its_logs_and_metrics_within_seconds() {
 
 #[tokio::test]
 async fn what_does_not_fit_is_refused_whole_and_the_sender_told_to_come_again() {
-    let bus = Bus::new(&BusSettings { partitions: 1, max_records: 3, max_bytes: 1 << 20 });
+    let bus = Arc::new(Embedded::new(&BusSettings { partitions: 1, max_records: 3, max_bytes: 1 << 20 }));
     let deps = telemetry::Deps { bus: bus.clone() };
     let limits = Limits::new(&Detect::default(), clock::now());
     let body = br#"[{"msg":"a"},{"msg":"b"},{"no":"message"}]"#;
@@ -124,7 +129,7 @@ async fn what_does_not_fit_is_refused_whole_and_the_sender_told_to_come_again() 
 #[tokio::test]
 async fn an_anomaly_left_open_by_a_restart_is_ended_when_it_does_not_come_again() {
     let settings = Detect { adapt_after: Duration::from_millis(200), ..Detect::default() };
-    let bus = Bus::new(&settings.bus);
+    let bus = Arc::new(Embedded::new(&settings.bus));
     let (sender, mut signals) = mpsc::channel(10);
     let left = AnomalyEvent {
         kind: AnomalyKind::Metric,
@@ -136,7 +141,8 @@ async fn an_anomaly_left_open_by_a_restart_is_ended_when_it_does_not_come_again(
         started_at: clock::now(),
         ended_at: None,
     };
-    let detectors = Detectors::new(detect::Deps { bus, settings, signals: sender, left_open: vec![left] });
+    let deps = detect::Deps { bus, settings, signals: sender, left_open: vec![left], keep: None };
+    let detectors = Detectors::new(deps);
     let stop = CancellationToken::new();
     let run = detectors.run(stop.clone());
     let check = async {

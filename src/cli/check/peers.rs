@@ -8,6 +8,7 @@ use sqlx::Connection;
 
 use super::finding::Findings;
 use crate::{
+    bus,
     config::{HttpAuth, Settings},
     llm,
     notify::channels,
@@ -16,6 +17,7 @@ use crate::{
 pub async fn check(settings: &Settings, findings: &mut Findings) {
     let http = crate::http_client::new();
     store(settings, findings).await;
+    redis(settings, findings).await;
     monitoring(settings, &http, findings).await;
     models(settings, &http, findings).await;
     people(settings, findings).await;
@@ -31,6 +33,20 @@ async fn store(settings: &Settings, findings: &mut Findings) {
         Ok(Ok(())) => findings.ok("store.url", "PostgreSQL answers"),
         Ok(Err(e)) => findings.error("store.url", crate::redact::mask(&e.to_string())),
         Err(_) => findings.error("store.url", "PostgreSQL did not answer within 5s"),
+    }
+}
+
+async fn redis(settings: &Settings, findings: &mut Findings) {
+    if !settings.redis.is_on() {
+        return;
+    }
+    match bus::reach(&settings.redis).await {
+        Err(e) => findings.error("redis", e),
+        Ok(reached) => {
+            findings.ok("redis", reached.about);
+            reached.problems.into_iter().for_each(|problem| findings.error("redis", problem));
+            reached.notes.into_iter().for_each(|note| findings.advice("redis", note));
+        }
     }
 }
 

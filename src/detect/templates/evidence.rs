@@ -1,6 +1,8 @@
 //! Counts, for "this line with position i variable", how many different words were seen there; hands back the templates
 //! that are one once there are enough.
 
+use serde::{Deserialize, Serialize};
+
 use super::{KeyMap, TemplateId, without};
 
 /// Different words around the same rest that make a position variable.
@@ -10,12 +12,13 @@ const ENOUGH_OF_NAMES: usize = 16;
 /// Positions of one line that leave evidence.
 const MAX_POSITIONS: usize = 32;
 
+#[derive(Serialize, Deserialize)]
 pub struct Evidence {
     max: usize,
     seen: KeyMap<Seen>,
 }
 
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Seen {
     words: Vec<u64>,
     templates: Vec<TemplateId>,

@@ -16,6 +16,7 @@ use std::{
 use evidence::Evidence;
 use scan::{Kind, Scanner, Token, VAR_HASH};
 pub use scan::{hash, mix};
+use serde::{Deserialize, Serialize};
 
 /// Names a template within its service; made from its first line, so it is the same after a restart.
 pub type TemplateId = u64;
@@ -40,10 +41,12 @@ pub enum Gone {
 }
 
 /// One service's templates, at most `max` of them.
+#[derive(Serialize, Deserialize)]
 pub struct Miner {
     max: usize,
     /// Lines so far; the clock of the LRU.
     lines: u64,
+    #[serde(skip)]
     scanner: Scanner,
     by_key: KeyMap<TemplateId>,
     templates: KeyMap<Template>,
@@ -52,6 +55,7 @@ pub struct Miner {
     evidence: Evidence,
 }
 
+#[derive(Serialize, Deserialize)]
 struct Template {
     pieces: Box<[Piece]>,
     /// Identities that lead here by one look-up; at most `MAX_KEYS`.
@@ -60,7 +64,7 @@ struct Template {
     used: u64,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Piece {
     kind: Kind,
     text: Box<str>,

@@ -1,7 +1,7 @@
 //! Cuts a log line into constant words, punctuation and obvious variables, in one pass over its bytes.
 
 /// What a token is. Identity of a line is made of kinds and word hashes; whitespace is not part of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Kind {
     Word,
     Punct,

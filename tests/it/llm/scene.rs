@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use aiops::{
     breaker::Breakers,
-    bus::Bus,
+    bus::Embedded,
     clock,
     config::{Breaker, Secret, Settings},
     detect::{self, Detectors},
@@ -146,13 +146,14 @@ fn deps(settings: Settings, store: &Store) -> Deps {
     let settings = Arc::new(settings);
     let breakers = Breakers::new(&settings.breaker);
     let http = http_client::new();
-    let bus = Bus::new(&settings.detect.bus);
+    let bus = std::sync::Arc::new(Embedded::new(&settings.detect.bus));
     let (signals, _) = tokio::sync::mpsc::channel(1);
     let telemetry = Detectors::new(detect::Deps {
         bus,
         settings: settings.detect.clone(),
         signals,
         left_open: Vec::new(),
+        keep: None,
     });
     Deps {
         chain: Arc::new(Chain::new(&settings.llm, &http, store.clone(), breakers.clone())),
