@@ -114,3 +114,11 @@ no_password=$(podman exec "$(container postgres)" psql -w -U aiops -h 127.0.0.1 
 grep -q 'no password supplied' <<< "$no_password" || fail "PostgreSQL refuses for another reason: $no_password"
 [ "$(podman exec "$(container redis)" redis-cli ping)" != PONG ] || fail 'Redis lets in who has no password'
 step "the full profile: the alert became incident $incident in PostgreSQL"
+
+token=$(podman exec "$(container aiops-full)" cat /var/lib/aiops/admin.token)
+api() { curl -fsS -H "authorization: Bearer $token" -H 'content-type: application/json' "http://127.0.0.1:$AIOPS_PORT/api/v1/$1" "${@:2}"; }
+api logs -d '[{"service": "warehouse", "msg": "hello"}]' > /dev/null
+judged() { curl -fsS "http://127.0.0.1:$AIOPS_PORT/metrics" | grep -q '^aiops_detect_records_total [1-9]'; }
+until_true 60 'the detectors got a log line' judged
+api status | jq -e '.bus.kind == "redis" and .bus.error == null' > /dev/null || fail "the telemetry bus: $(api status | jq -c .bus)"
+step 'the full profile: a log line went through Redis to the detectors'
