@@ -263,7 +263,7 @@ impl Build {
         };
         self.parts.start("expire", |stop| expire::run(deps, settings.intake.expire_every, stop));
         if let Some(redis) = self.redis.clone() {
-            let deps = stream::Deps { redis, bus: self.bus.clone(), settings: settings.detect.clone() };
+            let deps = stream::Deps { redis, settings: settings.detect.clone(), logs: self.logs.clone() };
             let keeper = Keeper::new(store.clone(), owner);
             self.parts.start("ingest", |stop| async move {
                 keeper.run("ingest", stop, |lease, stop| stream::run(deps.clone(), lease.owner, stop)).await;

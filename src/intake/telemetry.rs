@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    bus::{Bus, Record},
+    bus::{Bus, Published, Record},
     clock,
     config::Detect,
     metrics,
@@ -159,9 +159,14 @@ impl Counts {
 }
 
 /// Puts what was parsed on the bus and counts everything.
-pub async fn accept<T: Into<Record>>(deps: &Deps, kind: Kind, parsed: Parsed<T>) -> Counts {
-    let records: Vec<Record> = parsed.records.into_iter().map(Into::into).collect();
+pub async fn accept<T: Into<Record>>(deps: &Deps, kind: Kind, mut parsed: Parsed<T>) -> Counts {
+    let records: Vec<Record> = std::mem::take(&mut parsed.records).into_iter().map(Into::into).collect();
     let published = deps.bus.publish(records).await;
+    count(kind, parsed, published)
+}
+
+/// Counts what became of a body.
+pub(super) fn count<T>(kind: Kind, parsed: Parsed<T>, published: Published) -> Counts {
     let label = [kind.as_str()];
     metrics::INTAKE_DELIVERIES.with_label_values(&label).inc();
     metrics::INTAKE_ITEMS.with_label_values(&label).inc_by(published.taken as u64);

@@ -185,15 +185,15 @@ phrases! {
     TelemetryLost { from: String, until: String, why: Said }
         "telemetry between {from} and {until} is incomplete: {why}",
         "телеметрия с {from} по {until} неполна: {why}";
-    RecordsLost { records: String }
-        "{records} records were lost in Redis",
-        "в Redis потеряно записей: {records}";
-    StreamEmptied {}
-        "Redis lost what was in it (restarted without its data, or flushed)",
-        "Redis потерял всё, что в нём было (перезапущен без данных или очищен)";
-    RecordsRefused { records: String }
-        "Redis was away, and {records} records found no room",
-        "Redis был недоступен, не поместилось записей: {records}";
+    RecordsLost { source: String, records: String }
+        "{records} records were lost in {source}",
+        "в {source} потеряно записей: {records}";
+    StreamEmptied { source: String }
+        "{source} lost what was in it (restarted without its data, or flushed)",
+        "{source} потерял всё, что в нём было (перезапущен без данных или очищен)";
+    RecordsRefused { source: String, records: String }
+        "{records} records found no room on their way to {source}; their senders were told to come again",
+        "по пути в {source} не поместилось записей: {records}; отправителям сказано повторить";
     EntryUnreadable { records: String }
         "{records} records could not be read and were set aside",
         "не удалось прочитать, отложено записей: {records}";

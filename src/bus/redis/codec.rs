@@ -2,7 +2,7 @@
 //!
 //! Record after record, so that encoded batches can be put behind each other. Numbers are LEB128, texts a length and UTF-8.
 //! A record begins with one byte: the low two bits say what it is (0 log, 1 sample, 2 gap), bit 2 that its service is that of
-//! the record before, bit 3 that its host is, bit 4 that a trace id follows. Then come:
+//! the log or sample before, bit 3 that its host is, bit 4 that a trace id follows. Then come:
 //! - log: level (one byte), microseconds since 1970 (zigzag), service, host, message, trace id
 //! - sample: microseconds, service, name, count of labels, names and values of the labels, value (eight bytes, little endian)
 //! - gap: JSON
@@ -26,7 +26,10 @@ const TRACED: u8 = 1 << 4;
 
 /// Writes one record behind those of a batch; `before` is the one before it in that batch.
 pub fn encode(out: &mut Vec<u8>, record: &Record, before: Option<&Record>) {
-    let same_service = before.is_some_and(|b| b.service().is_some() && b.service() == record.service());
+    // A gap has its service inside its JSON.
+    let same_service = before.is_some_and(|b| {
+        !matches!(b, Record::Gap(_)) && b.service().is_some() && b.service() == record.service()
+    });
     let service = if same_service { SAME_SERVICE } else { 0 };
     match record {
         Record::Log(log) => {

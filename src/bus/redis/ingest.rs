@@ -44,7 +44,8 @@ impl Ingest {
             let mut create = redis::cmd("XGROUP");
             create.arg("CREATE").arg(&stream).arg(GROUP).arg("0").arg("MKSTREAM");
             match link.run::<Value>(&create).await {
-                Err(e) if e.code() != Some("BUSYGROUP") => return Err(e),
+                // Short of memory, Redis does not even look whether the group is there.
+                Err(e) if !matches!(e.code(), Some("BUSYGROUP" | "OOM")) => return Err(e),
                 _ => {}
             }
             self.claim_all(&stream).await?;
@@ -59,22 +60,18 @@ impl Ingest {
             .arg(&stream);
         read.arg(self.pending_after.as_deref().unwrap_or(">"));
         let answer: RedisResult<Option<Vec<(String, Value)>>> = link.run(&read).await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(e) => {
-                // Whatever happened, begin as at the start: with the group, and with what is pending.
-                self.pending_after = Some("0-0".into());
-                return Err(e);
-            }
-        };
-        let found: Vec<Entry> = answer.into_iter().flatten().flat_map(|(_, found)| entries(found)).collect();
+        let found: Vec<Entry> = answer?.into_iter().flatten().flat_map(|(_, found)| entries(found)).collect();
+        // Pending entries that somebody deleted: there is nothing to be done with them.
+        let gone: Vec<String> =
+            found.iter().filter(|entry| entry.fields.is_empty()).map(|entry| entry.id.clone()).collect();
+        self.done(&gone).await?;
         if self.pending_after.is_some() {
             self.pending_after = found.last().map(|entry| entry.id.clone());
             if found.is_empty() {
                 return Box::pin(self.next()).await;
             }
         }
-        Ok(found.into_iter().map(Raw::new).collect())
+        Ok(found.into_iter().filter(|entry| !entry.fields.is_empty()).map(Raw::new).collect())
     }
 
     /// Takes over what former readers left pending.

@@ -17,6 +17,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -36,6 +37,10 @@ use link::Link;
 
 /// The consumer group of aiops.
 const GROUP: &str = "aiops";
+/// What gaps are named after.
+const SOURCE: &str = "Redis";
+/// How long to wait where there is no room.
+const FULL_WAIT: Duration = Duration::from_millis(50);
 /// Entries of the dead-letter stream, about.
 const MAX_DEAD: usize = 10_000;
 /// Bytes of a dead entry that are kept.
@@ -60,7 +65,6 @@ struct Shared {
     outgoing: writer::Outgoing,
     /// This process, among all that write.
     producer: String,
-    refused: AtomicU64,
     gaps: Vec<AtomicU64>,
     closed: AtomicBool,
     health: Mutex<Health>,
@@ -115,13 +119,22 @@ impl Redis {
             max_bytes: (settings.max_bytes / partitions).max(1),
             outgoing: writer::Outgoing::new(bus),
             producer: ids::opaque(),
-            refused: AtomicU64::new(0),
             gaps: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
             closed: AtomicBool::new(false),
             health: Mutex::default(),
             status: Mutex::new(Status::new(Kind::Redis)),
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Like [`Bus::publish`], for who keeps the batch until there is room: nobody is told that it was refused.
+    pub fn offer(&self, records: &[Record]) -> bool {
+        self.shared.outgoing.push(writer::encode(records, self.shared.partitions)).is_ok()
+    }
+
+    /// Waits until all that was taken before is on the streams, or Redis has no memory for it.
+    pub async fn flushed(&self) {
+        self.shared.outgoing.flushed().await;
     }
 
     /// What other producers have written for us. One reader at a time.
@@ -144,13 +157,17 @@ impl Bus for Redis {
     /// slow, or full itself.
     async fn publish(&self, records: Vec<Record>) -> Published {
         let count = records.len();
-        let taken = !self.shared.closed.load(Ordering::Relaxed)
-            && self.shared.outgoing.push(&records, self.shared.partitions);
-        if !taken {
-            self.shared.refused.fetch_add(count as u64, Ordering::Relaxed);
+        if self.shared.closed.load(Ordering::Relaxed) {
             return Published { taken: 0, refused: count };
         }
-        Published { taken: count, refused: 0 }
+        let batches = writer::encode(&records, self.shared.partitions);
+        match self.shared.outgoing.push(batches) {
+            Ok(()) => Published { taken: count, refused: 0 },
+            Err(refused) => {
+                self.shared.outgoing.refuse(&refused);
+                Published { taken: 0, refused: count }
+            }
+        }
     }
 
     fn consumer(&self, start: Start) -> Box<dyn Consumer> {
@@ -244,7 +261,7 @@ impl Shared {
             }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
             }
         }
     }

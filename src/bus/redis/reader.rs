@@ -21,7 +21,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Asker, GROUP, Shared, brief, codec, lock};
+use super::{Asker, GROUP, SOURCE, Shared, brief, codec, lock};
 use crate::{
     bus::{Consumer, Delivery, Mark, Record, Start},
     clock, ids, metrics,
@@ -111,7 +111,6 @@ impl Reader {
             away: None,
             careful: false,
             all_read: None,
-            refused: 0,
             given_up: 0,
         };
         let task = tokio::spawn(ahead.run()).abort_handle();
@@ -221,8 +220,6 @@ struct Ahead {
     careful: bool,
     /// When there was nothing on the stream that had not been read.
     all_read: Option<Timestamp>,
-    /// Records that were refused in this process, the last time that Redis answered.
-    refused: u64,
     /// Records that were given up and not yet missed.
     given_up: u64,
 }
@@ -232,8 +229,6 @@ struct Away {
     since: Instant,
     at: Timestamp,
     told: bool,
-    /// What had been refused in this process before.
-    refused: u64,
 }
 
 impl Ahead {
@@ -282,7 +277,7 @@ impl Ahead {
             lock(&place.unsaved).clear();
             place.unsaved_records.store(0, Relaxed);
             place.unsaved_bytes.store(0, Relaxed);
-            self.gap(since, Phrase::StreamEmptied {}.into()).await?;
+            self.gap(since, Phrase::StreamEmptied { source: SOURCE.into() }.into()).await?;
         }
         self.all_read.get_or_insert_with(clock::now);
         let saved = self.at.as_ref().filter(|_| first).and_then(|at| Id::parse(&at.id));
@@ -366,7 +361,6 @@ impl Ahead {
             self.wait_for_room().await;
             let old = from != ">";
             let found = self.ask(&from).await?;
-            self.refused = self.place.shared.refused.load(Relaxed);
             self.place.behind.store(old || found.len() == AT_ONCE, Relaxed);
             match found.last() {
                 Some(last) if old => from = last.id.clone(),
@@ -458,17 +452,25 @@ impl Ahead {
                 Some(missing) if at.epoch == mark.epoch => {
                     let lost = missing.saturating_sub(std::mem::take(&mut self.given_up));
                     if lost > 0 {
-                        self.gap(since, Phrase::RecordsLost { records: lost.to_string() }.into()).await?;
+                        self.gap(
+                            since,
+                            Phrase::RecordsLost { source: SOURCE.into(), records: lost.to_string() }.into(),
+                        )
+                        .await?;
                     }
                 }
-                _ => self.gap(since, Phrase::StreamEmptied {}.into()).await?,
+                _ => self.gap(since, Phrase::StreamEmptied { source: SOURCE.into() }.into()).await?,
             }
         }
         if self.careful {
             self.wait_for_room().await;
             let state = self.place.shared.keys.state(self.place.start.partition);
             let note = redis::cmd("HSET").arg(state).arg("trying").arg(&entry.id).to_owned();
-            link.run::<Value>(&note).await?;
+            match link.run::<Value>(&note).await {
+                // It is not set aside then; but reading goes on, or nothing would ever be freed.
+                Err(e) if e.code() == Some("OOM") => {}
+                other => drop(other?),
+            }
         }
         let size = entry.bytes("d").len() as u64;
         lock(&self.place.unsaved).push_back((id, count, size));
@@ -485,6 +487,10 @@ impl Ahead {
         mark: Option<Mark>,
     ) -> Result<(), Stopped> {
         self.place.handed_out.fetch_add(1, Relaxed);
+        let lost = |r: &Record| matches!(r, Record::Gap(gap) if gap.until.is_some());
+        let gaps = records.iter().filter(|r| lost(r)).count() as u64;
+        self.place.shared.gaps[self.place.start.partition].fetch_add(gaps, Relaxed);
+        metrics::BUS_GAPS.inc_by(gaps);
         let delivery = Delivery { records: Arc::new(records), arrived, mark };
         self.out.send(delivery).await.map_err(|_| Stopped::Over)
     }
@@ -492,8 +498,6 @@ impl Ahead {
     /// Says that telemetry from `from` until now is incomplete.
     async fn gap(&self, from: Timestamp, reason: Said) -> Result<(), Stopped> {
         let now = clock::now();
-        self.place.shared.gaps[self.place.start.partition].fetch_add(1, Relaxed);
-        metrics::BUS_GAPS.inc();
         tracing::warn!(partition = self.place.start.partition, since = %from, "telemetry is incomplete: {reason}");
         let gap =
             Gap { at: from, until: Some(now), service: None, source: SOURCE.into(), reason: Some(reason) };
@@ -503,12 +507,8 @@ impl Ahead {
     async fn went_away(&mut self, e: &RedisError) -> Result<(), Stopped> {
         self.place.behind.store(true, Relaxed);
         self.place.shared.failed(Asker::Reader(self.place.start.partition), e);
-        let away = self.away.get_or_insert_with(|| Away {
-            since: Instant::now(),
-            at: clock::now(),
-            told: false,
-            refused: self.refused,
-        });
+        let away =
+            self.away.get_or_insert_with(|| Away { since: Instant::now(), at: clock::now(), told: false });
         if away.told || away.since.elapsed() < TOLD_AFTER {
             return Ok(());
         }
@@ -520,15 +520,7 @@ impl Ahead {
     async fn is_back(&mut self) -> Result<(), Stopped> {
         self.place.shared.succeeded(Asker::Reader(self.place.start.partition));
         let Some(away) = self.away.take() else { return Ok(()) };
-        if away.told {
-            self.tell(clock::now(), None).await?;
-        }
-        match self.place.shared.refused.load(Relaxed) - away.refused {
-            0 => Ok(()),
-            refused => {
-                self.gap(away.at, Phrase::RecordsRefused { records: refused.to_string() }.into()).await
-            }
-        }
+        if away.told { self.tell(clock::now(), None).await } else { Ok(()) }
     }
 
     /// An open gap: Redis does not answer, or (no reason) answers again.
@@ -537,8 +529,6 @@ impl Ahead {
         self.hand_out(vec![Record::Gap(gap)], None, None).await
     }
 }
-
-const SOURCE: &str = "Redis";
 
 /// Consumers of former readers, once they hold nothing: what a consumer holds would be lost with it.
 async fn forget_consumers(link: &super::Link, stream: &str, me: &str) -> RedisResult<()> {

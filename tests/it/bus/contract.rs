@@ -3,7 +3,7 @@
 use std::{process::Command, sync::Arc, time::Duration};
 
 use aiops::{
-    bus::{self, Bus, Record, Start},
+    bus::{self, Record, Start},
     config::{self, Detect},
     intake::stream,
 };
@@ -28,7 +28,7 @@ struct Spreading(CancellationToken);
 impl Spreading {
     fn start(redis: &aiops::bus::Redis) -> Self {
         let deps =
-            stream::Deps { redis: redis.clone(), bus: Arc::new(redis.clone()), settings: Detect::default() };
+            stream::Deps { redis: redis.clone(), settings: Detect::default(), logs: Default::default() };
         let stop = CancellationToken::new();
         tokio::spawn(stream::run(deps, "me".into(), stop.clone()));
         Self(stop)
@@ -89,6 +89,66 @@ async fn entries_that_cannot_be_used_are_set_aside_with_the_reason() {
     assert!(reasons[1].contains("no message"), "{reasons:?}");
     assert!(reasons[2].contains("no field `log` or `metric`"), "{reasons:?}");
     assert_eq!(dead.ids[2].get::<String>("data").as_deref(), Some("hello=world\n"));
+}
+
+/// The group is there, and one entry went all the way.
+async fn spread_one(redis: &peers::Redis, bus: &bus::Redis, consumer: &mut dyn bus::Consumer) {
+    let _spreading = Spreading::start(bus);
+    redis.run::<String>(r#"XADD aiops:ingest * log {"msg":"first"}"#).await;
+    let (_, mark) = take(consumer, 1).await;
+    consumer.saved(&mark.expect("a place")).await;
+    eventually("it is taken off", async || redis.run::<u64>("XLEN aiops:ingest").await == 0).await;
+}
+
+#[tokio::test]
+async fn an_entry_stays_until_it_is_on_its_partition() {
+    let redis = peers::Redis::start().await;
+    let bus = over(&redis, &one_partition(), |_| {});
+    let running = Running::new(Arc::new(bus.clone()), None);
+    // Nothing can be added to a partition that is something else.
+    redis.run::<()>("SET aiops:{0}:telemetry x").await;
+    redis.run::<String>(r#"XADD aiops:ingest * log {"msg":"hello"}"#).await;
+    let _spreading = Spreading::start(&bus);
+    eventually("it cannot be sent", async || {
+        let status = running.bus.status();
+        status.buffered == 1 && status.error.is_some()
+    })
+    .await;
+    assert_eq!(redis.run::<u64>("XLEN aiops:ingest").await, 1, "who is killed now loses nothing");
+    redis.run::<u64>("DEL aiops:{0}:telemetry").await;
+    let mut consumer = running.bus.consumer(Start::of(0));
+    assert_eq!(take(&mut *consumer, 1).await.0.len(), 1);
+    eventually("it is taken off", async || redis.run::<u64>("XLEN aiops:ingest").await == 0).await;
+}
+
+#[tokio::test]
+async fn producers_that_fill_redis_do_not_stop_it_for_good() {
+    let redis = peers::Redis::start().await;
+    let bus = over(&redis, &one_partition(), |_| {});
+    let running = Running::new(Arc::new(bus.clone()), None);
+    let mut consumer = running.bus.consumer(Start::of(0));
+    spread_one(&redis, &bus, &mut *consumer).await;
+    let info: String = redis.run("INFO memory").await;
+    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("a number");
+    let most = used.trim().parse::<u64>().expect("a number") + (6 << 20);
+    redis.run::<()>(&format!("CONFIG SET maxmemory {most}")).await;
+    let line = format!(r#"{{"msg":"{}"}}"#, "x".repeat(8000));
+    let mut client = peers::Redis::on(redis.port).client().await;
+    let mut added = 0;
+    let mut add = redis::cmd("XADD");
+    add.arg("aiops:ingest").arg("*").arg("log").arg(line);
+    while add.query_async::<String>(&mut client).await.is_ok() {
+        added += 1;
+    }
+    assert!(added > 100, "{added}");
+    let _spreading = Spreading::start(&bus);
+    let mut taken = 0;
+    while taken < added {
+        let (records, mark) = take(&mut *consumer, 1).await;
+        consumer.saved(&mark.expect("a place")).await;
+        taken += records.len();
+    }
+    eventually("all are taken off", async || redis.run::<u64>("XLEN aiops:ingest").await == 0).await;
 }
 
 #[tokio::test]

@@ -14,11 +14,15 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// Settings of a service that learns within two seconds.
 pub fn yaml(redis: &Redis) -> String {
     format!(
-        "redis: {{url: \"{}\", timeout: 1s}}\ndetect: {{warm_up: 2s, save_every: 1s}}\n\
+        "redis: {{url: \"{}\", timeout: 1s}}\n\
+         detect: {{warm_up: 2s, save_every: 1s, bus: {{max_records: {BUFFERED}}}}}\n\
          correlate: {{anomaly_opens: always}}\n",
         redis.url
     )
 }
+
+/// Records that wait in the process at most.
+const BUFFERED: u64 = 1000;
 
 /// Feeds a quiet service until it is known, then lets it fail.
 pub async fn a_failing_shop(service: &Service) {
@@ -142,4 +146,72 @@ async fn alerts_are_taken_while_redis_is_frozen_and_telemetry_comes_after() {
         .await;
     a_failing_shop(&service).await;
     incident_of(&service, "shop").await;
+}
+
+/// For five seconds alerts are taken, and telemetry is buffered until there is no room; then its senders hear 503.
+async fn five_seconds_without_redis(service: &Service) {
+    let began = std::time::Instant::now();
+    let (mut n, mut taken, mut refused) = (0, 0, 0);
+    while began.elapsed() < Duration::from_secs(5) || refused == 0 {
+        assert!(began.elapsed() < WITHIN, "the buffer has no bound");
+        assert_eq!(service.try_post("/api/v2/alerts", &alert(&format!("s{n}"))).await, Some(200));
+        let line = json!({"service": "db", "msg": format!("while it is away {n}")});
+        match service.try_post("/api/v1/logs", &Value::from(vec![line; 100])).await {
+            Some(200) => taken += 100,
+            Some(503) => refused += 100,
+            other => panic!("{other:?}"),
+        }
+        n += 1;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(taken <= 2 * BUFFERED, "{taken} lines were taken");
+    let status = service.get("/api/v1/status").await;
+    assert!(status["bus"]["buffered"].as_u64().expect("a number") <= BUFFERED, "{status:#}");
+    let incident = format!("/api/v1/incidents/{}", incident_of(service, "s0").await);
+    service.until(WITHIN, &incident, "a diagnosis", |i| i["diagnoses"].as_array()?.first().map(drop)).await;
+}
+
+/// Consumption goes on by itself, and a diagnosis of `db` says what is missing.
+async fn goes_on_and_tells(service: &Service, told: &[&str]) {
+    service
+        .until(WITHIN, "/api/v1/status", "all is worked off, and the loss is known", |status| {
+            let bus = &status["bus"];
+            let partitions = bus["partitions"].as_array()?;
+            let idle = partitions.iter().all(|p| p["waiting"] == 0);
+            let gaps: u64 = partitions.iter().filter_map(|p| p["gaps"].as_u64()).sum();
+            (idle && bus["buffered"] == 0 && bus["error"].is_null() && gaps > 0).then_some(())
+        })
+        .await;
+    service.post("/api/v2/alerts", &alert("db")).await;
+    let path = format!("/api/v1/incidents/{}", incident_of(service, "db").await);
+    service
+        .until(WITHIN, &path, "the diagnosis says what is missing", |incident| {
+            let text = incident.to_string();
+            (text.contains("telemetry between ") && told.iter().any(|told| text.contains(told))).then_some(())
+        })
+        .await;
+    a_failing_shop(service).await;
+    incident_of(service, "shop").await;
+}
+
+#[tokio::test]
+async fn redis_stopped_for_five_seconds_costs_no_alert_and_what_is_lost_is_told() {
+    let mut redis = Redis::start().await;
+    let service = Service::start_in(&scratch("bus"), &yaml(&redis)).await;
+    know_db(&service).await;
+    redis.child.stop();
+    five_seconds_without_redis(&service).await;
+    redis.child.restart().await;
+    goes_on_and_tells(&service, &["Redis lost what was in it", "records found no room"]).await;
+}
+
+#[tokio::test]
+async fn redis_out_of_memory_costs_no_alert_and_what_is_lost_is_told() {
+    let redis = Redis::start().await;
+    let service = Service::start_in(&scratch("bus"), &yaml(&redis)).await;
+    know_db(&service).await;
+    redis.run::<()>("CONFIG SET maxmemory 1").await;
+    five_seconds_without_redis(&service).await;
+    redis.run::<()>("CONFIG SET maxmemory 0").await;
+    goes_on_and_tells(&service, &["records found no room"]).await;
 }
