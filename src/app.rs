@@ -36,7 +36,10 @@ use crate::{
     search::Logs,
     selfwatch,
     steps::Tools,
-    store::{Store, anomalies, leases},
+    store::{
+        Store, anomalies,
+        leases::{self, Lease},
+    },
     verify,
 };
 
@@ -107,6 +110,7 @@ impl App {
 struct Build {
     settings: Arc<Settings>,
     store: Store,
+    keeper: Keeper,
     parts: parts::Parts,
     http: reqwest::Client,
     breakers: Breakers,
@@ -132,6 +136,7 @@ impl Build {
             redis,
             owner: ids::new(),
             settings,
+            keeper: Keeper::new(store.clone(), &ids::process()),
             store,
             logs,
         })
@@ -144,16 +149,21 @@ impl Build {
         self.parts.start("bus", |stop| async move { bus.run(stop).await });
         let detectors = self.detectors(&committer, left_open);
         let outbox = Arc::new(notify::Deps::new(self.store.clone(), &self.settings)?);
-        let pipeline = self.pipeline(detectors.clone())?;
-        let owner = self.owner.clone();
-
-        let store = self.store.clone();
-        self.parts.start("selfwatch", |stop| selfwatch::run(store, stop));
+        let pipeline = self.pipeline(detectors)?;
+        let (store, keeper) = (self.store.clone(), self.keeper.clone());
+        if store.is_shared() {
+            tracing::info!(replica = keeper.owner(), "this replica's name");
+            let attending = keeper.clone();
+            self.parts.start("member", |stop| async move { attending.attend(stop).await });
+        }
+        let replica = store.is_shared().then(|| keeper.owner().to_owned());
+        self.parts.start("selfwatch", |stop| selfwatch::run(store, replica, stop));
         let delivering = outbox.clone();
         self.parts.start("notify", |stop| notify::run(delivering, stop));
         let stages = pipeline.clone();
-        self.parts.start("pipeline", |stop| stages.run(owner.clone(), stop));
-        self.schedules(&committer, &owner);
+        let owner = keeper.owner().to_owned();
+        self.parts.start("pipeline", |stop| stages.run(owner, stop));
+        self.schedules(&committer);
         let slack = self.listeners();
         let server = self.server(committer, pipeline.act.clone(), outbox, slack, detectors)?;
         Ok(App {
@@ -243,32 +253,27 @@ impl Build {
     }
 
     /// What is done by the clock: repairs from Alertmanager, alerts that nobody repeats, watches, retention.
-    fn schedules(&mut self, committer: &Committer, owner: &str) {
-        let settings = self.settings.clone();
+    /// Each has one owner among the replicas.
+    fn schedules(&mut self, committer: &Committer) {
+        let (settings, keeper) = (self.settings.clone(), self.keeper.clone());
         let (store, http) = (self.store.clone(), self.http.clone());
         let deps = reconcile::Deps {
             store: store.clone(),
             committer: committer.clone(),
             http: http.clone(),
             settings: Arc::new(settings.alertmanager.clone()),
-            owner: owner.to_owned(),
         };
         if !settings.alertmanager.urls.is_empty() {
-            self.parts.start("reconcile", |stop| reconcile::run(deps, stop));
+            let keeper = keeper.clone();
+            self.parts.start("reconcile", |stop| reconcile::run(deps, keeper, stop));
         }
         let deps = expire::Deps {
             store: store.clone(),
             committer: committer.clone(),
             listening_since: clock::now(),
         };
-        self.parts.start("expire", |stop| expire::run(deps, settings.intake.expire_every, stop));
-        if let Some(redis) = self.redis.clone() {
-            let deps = stream::Deps { redis, settings: settings.detect.clone(), logs: self.logs.clone() };
-            let keeper = Keeper::new(store.clone(), owner);
-            self.parts.start("ingest", |stop| async move {
-                keeper.run("ingest", stop, |lease, stop| stream::run(deps.clone(), lease.owner, stop)).await;
-            });
-        }
+        let (every, by) = (settings.intake.expire_every, keeper.clone());
+        self.parts.start("expire", |stop| expire::run(deps, every, by, stop));
         if !settings.detect.watches.is_empty() {
             let deps = watches::Deps {
                 http,
@@ -276,11 +281,18 @@ impl Build {
                 breakers: self.breakers.clone(),
                 bus: self.bus.clone(),
             };
-            self.parts.start("watches", |stop| watches::run(deps, settings.detect.watches.clone(), stop));
+            let (all, by) = (settings.detect.watches.clone(), keeper.clone());
+            self.parts.start("watches", |stop| watches::run(deps, all, by, stop));
         }
         let ages = Arc::new(settings.store.retention.clone());
-        self.parts.start("retention", |stop| {
-            schedule::every("retention", HOUR, stop, move || schedule::forget(store.clone(), ages.clone()))
+        self.parts.start("retention", |stop| async move {
+            let work = |lease: Lease, ours| {
+                let (store, ages) = (store.clone(), ages.clone());
+                schedule::every("retention", HOUR, ours, move || {
+                    schedule::forget(store.clone(), lease.clone(), ages.clone())
+                })
+            };
+            keeper.run("retention", stop, work).await;
         });
     }
 
@@ -290,7 +302,8 @@ impl Build {
         if notify.telegram.is_on() && notify.telegram.listen {
             let deps = telegram::Deps::new(self.store.clone(), notify.telegram, language)
                 .with_logs(self.logs.clone());
-            self.parts.start("telegram", |stop| async move { telegram::run(&deps, stop).await });
+            let keeper = self.keeper.clone();
+            self.parts.start("telegram", |stop| async move { telegram::run(&deps, &keeper, stop).await });
         }
         if !notify.slack.has_buttons() {
             return None;

@@ -17,6 +17,15 @@ pub fn opaque() -> String {
     base64url(&random::<16>())
 }
 
+/// A name for this process among others, on this host and elsewhere: the host's and something random.
+pub fn process() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host: String =
+        host.trim().chars().filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c)).take(60).collect();
+    let random = u32::from_le_bytes(random::<4>());
+    format!("{}-{random:08x}", if host.is_empty() { "aiops" } else { &host })
+}
+
 /// A number in 0..1, for jitter.
 pub fn fraction() -> f64 {
     f64::from(u32::from_le_bytes(random::<4>())) / (f64::from(u32::MAX) + 1.0)

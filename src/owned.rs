@@ -189,6 +189,28 @@ impl Keeper {
         }
     }
 
+    /// Says that this replica is alive, until cancelled.
+    pub async fn attend(&self, cancel: CancellationToken) {
+        while !cancel.is_cancelled() {
+            let said = async {
+                let mut tx = self.store.write().await?;
+                leases::attend(&mut tx, &self.owner, self.pace.lease).await?;
+                tx.commit().await
+            };
+            let said: Result<()> = said.await;
+            if let Err(error) = said {
+                tracing::warn!(%error, "this replica could not say that it is alive");
+            }
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = sleep(self.pace.renew) => {}
+            }
+        }
+        if let Err(error) = self.leave().await {
+            tracing::warn!(%error, "this replica could not say that it ends");
+        }
+    }
+
     /// Shares `names` fairly among the living replicas, each of which calls this with the same names: does `work` for at most
     /// `ceil(names / replicas)` of them, gives surplus back when a replica comes, and takes over when one dies. Each piece of
     /// work is a task of its own, told to end as by [`Keeper::run`]. A panic in one is passed on.

@@ -9,11 +9,13 @@ use crate::{
     alarm::{self, Alarm},
     clock::{self, Step},
     metrics::{self, INBOX_AGE_MS, INBOX_DEPTH, INCIDENTS_OPEN},
-    model::{AlertEvent, AlertState, Labels, fingerprint},
+    model::{Alert, AlertEvent, AlertState, Labels, fingerprint},
     store::{
         Result, Store, alerts,
         inbox::{self, Delivery, Prepared},
-        incidents, jobs, set_back,
+        incidents, jobs,
+        leases::members,
+        messages, set_back,
     },
 };
 
@@ -23,9 +25,11 @@ const INBOX_AGE: Duration = Duration::from_secs(15);
 const JOBS_AGE: Duration = Duration::from_secs(60);
 /// The source of the alerts about ourselves.
 const SOURCE: &str = "aiops";
+/// The label that says whose alarm it is, where there are several replicas.
+const REPLICA: &str = "replica";
 
-/// Looks at everything again and again until cancelled.
-pub async fn run(store: Store, cancel: CancellationToken) {
+/// Looks at everything again and again until cancelled. `replica` names this process where there are several.
+pub async fn run(store: Store, replica: Option<String>, cancel: CancellationToken) {
     let mut steps = clock::Steps::default();
     let mut behind = Duration::ZERO;
     while !cancel.is_cancelled() {
@@ -38,7 +42,7 @@ pub async fn run(store: Store, cancel: CancellationToken) {
                 Err(e) => tracing::error!(error = %e, "what waits could not follow the clock; trying again"),
             }
         }
-        if let Err(e) = look(&store).await {
+        if let Err(e) = look(&store, replica.as_deref()).await {
             tracing::error!(error = %e, "watching our own queues failed");
         }
         tokio::select! {
@@ -74,13 +78,20 @@ async fn catch_up(store: &Store, by: Duration) -> Result<()> {
 }
 
 /// Measures once, raises or clears what follows from it, and tells of all alarms that began or ended.
-pub async fn look(store: &Store) -> Result<()> {
+pub async fn look(store: &Store, replica: Option<&str>) -> Result<()> {
     let now = clock::now();
     let (depth, oldest) = inbox::backlog(store).await?;
     let mut tx = store.read().await?;
     let (waiting, next) = jobs::backlog(&mut tx, now).await?;
     INCIDENTS_OPEN.set(incidents::count_open(&mut tx).await?);
     let told = alerts::firing_from(&mut tx, &[SOURCE]).await?;
+    let living = members(&mut tx).await?;
+    if alarm::active().iter().any(|a| a.alarm == Alarm::MessageDead)
+        && messages::unreached(&mut tx).await? == 0
+    {
+        // Delivered meanwhile, perhaps by another replica.
+        alarm::clear(Alarm::MessageDead);
+    }
     drop(tx);
 
     let inbox_age = oldest.map_or(Duration::ZERO, |at| clock::between(at, now));
@@ -97,7 +108,15 @@ pub async fn look(store: &Store) -> Result<()> {
         format!("{waiting} jobs wait, one has been due for {} s", jobs_age.as_secs())
     });
 
-    let events = news(&alarm::active(), &told);
+    // Whose alarm it is knows when it is over; whoever is gone leaves that to those who live.
+    let told: Vec<Alert> = told
+        .into_iter()
+        .filter(|t| match (t.labels.get(REPLICA), replica) {
+            (Some(theirs), Some(ours)) => theirs == ours || !living.contains(theirs),
+            _ => true,
+        })
+        .collect();
+    let events = news(&alarm::active(), &told, replica);
     if !events.is_empty() {
         inbox::append(store, &[Prepared::new(&Delivery::Alerts(events))]).await?;
         // What has just been made durable says that it is over; the next look tells of that, too.
@@ -111,15 +130,17 @@ fn set(alarm: Alarm, wrong: bool, text: impl Fn() -> String) {
 }
 
 /// Firing events for alarms that nobody was told of, resolved ones for those that are over, also over a restart.
-fn news(active: &[alarm::Active], told: &[crate::model::Alert]) -> Vec<AlertEvent> {
+fn news(active: &[alarm::Active], told: &[Alert], replica: Option<&str>) -> Vec<AlertEvent> {
+    let is_ours = |t: &Alert| t.labels.get(REPLICA).map(String::as_str) == replica;
     let labels = |alarm: Alarm| {
         let (alarm, severity) = (alarm.as_str(), alarm.severity().as_str());
         let pairs =
             [("alertname", "AiopsAlarm"), ("alarm", alarm), ("service", "aiops"), ("severity", severity)];
-        pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter().collect::<Labels>()
+        let replica = replica.map(|name| (REPLICA, name));
+        pairs.into_iter().chain(replica).map(|(k, v)| (k.to_owned(), v.to_owned())).collect::<Labels>()
     };
-    let is_told =
-        |a: &alarm::Active| told.iter().any(|t| t.labels.get("alarm").is_some_and(|l| l == a.alarm.as_str()));
+    let is_of = |t: &Alert, a: &alarm::Active| t.labels.get("alarm").is_some_and(|l| l == a.alarm.as_str());
+    let is_told = |a: &alarm::Active| told.iter().any(|t| is_ours(t) && is_of(t, a));
     let begun = active.iter().filter(|a| !is_told(a)).map(|a| {
         let labels = labels(a.alarm);
         AlertEvent {
@@ -134,9 +155,7 @@ fn news(active: &[alarm::Active], told: &[crate::model::Alert]) -> Vec<AlertEven
             generator_url: String::new(),
         }
     });
-    let is_active = |t: &crate::model::Alert| {
-        active.iter().any(|a| t.labels.get("alarm").is_some_and(|l| l == a.alarm.as_str()))
-    };
+    let is_active = |t: &Alert| is_ours(t) && active.iter().any(|a| is_of(t, a));
     let over = told.iter().filter(|t| !is_active(t)).map(|t| AlertEvent {
         source: SOURCE.into(),
         fingerprint: t.fingerprint.clone(),
@@ -158,10 +177,10 @@ mod tests {
     #[test]
     fn an_alarm_is_told_of_once_and_its_end_too() {
         let active = [alarm::Active { alarm: Alarm::InboxAging, since: clock::now(), text: "9 wait".into() }];
-        let events = news(&active, &[]);
+        let events = news(&active, &[], None);
         assert_eq!(events.len(), 1);
         assert_eq!(events[0].annotations["summary"], "aiops itself: 9 wait");
-        let told = crate::model::Alert {
+        let told = Alert {
             fingerprint: events[0].fingerprint.clone(),
             source: SOURCE.into(),
             labels: events[0].labels.clone(),
@@ -174,7 +193,19 @@ mod tests {
             incident_id: None,
             last_seen_at: clock::now(),
         };
-        assert!(news(&active, std::slice::from_ref(&told)).is_empty());
-        assert_eq!(news(&[], &[told])[0].state, AlertState::Resolved);
+        assert!(news(&active, std::slice::from_ref(&told), None).is_empty());
+        assert_eq!(news(&[], std::slice::from_ref(&told), None)[0].state, AlertState::Resolved);
+
+        let ours = news(&active, &[], Some("a"));
+        assert_eq!(ours[0].labels[REPLICA], "a");
+        assert_ne!(ours[0].fingerprint, told.fingerprint);
+        let dead = Alert { labels: ours[0].labels.clone(), fingerprint: ours[0].fingerprint.clone(), ..told };
+        let events = news(&active, &[dead], Some("b"));
+        let states: Vec<AlertState> = events.iter().map(|e| e.state).collect();
+        assert_eq!(
+            states,
+            [AlertState::Firing, AlertState::Resolved],
+            "ours begins, that of a dead one ends"
+        );
     }
 }

@@ -7,7 +7,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock,
     config::Retention,
-    store::{Result, Store, retention},
+    store::{
+        Result, Store,
+        leases::{self, Lease},
+        retention,
+    },
 };
 
 /// Calls `work` now and then every `period` until stopped. What fails is logged with its name and tried at the next turn.
@@ -34,10 +38,11 @@ pub(super) async fn every<F, E>(
     }
 }
 
-/// Forgets in small transactions, so that nobody waits long behind it.
-pub(super) async fn forget(store: Store, ages: Arc<Retention>) -> Result<()> {
+/// Forgets in small transactions, so that nobody waits long behind it; only while the lease is ours.
+pub(super) async fn forget(store: Store, lease: Lease, ages: Arc<Retention>) -> Result<()> {
     loop {
         let mut tx = store.write_much().await?;
+        leases::hold(&mut tx, &lease).await?;
         let deleted = retention::sweep(&mut tx, &ages, clock::now()).await?;
         tx.commit().await?;
         if deleted == 0 {

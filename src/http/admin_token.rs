@@ -21,6 +21,8 @@ const FILE: &str = "admin.token";
 pub async fn ensure_admin_token(store: &Store, data_dir: &Path) -> anyhow::Result<Option<PathBuf>> {
     let path = data_dir.join(FILE);
     let mut tx = store.write().await?;
+    // Replicas that start together see one after another what is there.
+    tx.lock("admin.token").await?;
     let secret = match std::fs::read_to_string(&path) {
         Ok(text) => {
             restrict(&path)?;

@@ -78,7 +78,7 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, detail)
     }
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_header(header::RETRY_AFTER, RETRY_AFTER)
     }
     /// Nothing about the cause: that is in the log, beside the same `instance`.
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
@@ -115,6 +115,8 @@ impl Problem {
     }
 }
 
+/// Seconds after which it is worth asking again, as an unavailable service says it.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
 impl std::fmt::Display for Problem {
@@ -148,7 +150,7 @@ impl From<NotCommitted> for Problem {
 impl From<store::Error> for Problem {
     fn from(error: store::Error) -> Self {
         match error {
-            store::Error::Sql(sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) | sqlx::Error::PoolClosed) => {
+            error if error.is_unavailable() => {
                 tracing::error!(%error, "the store did not answer a request");
                 Self::unavailable("the store does not answer; try again")
             }

@@ -17,6 +17,7 @@ use crate::{
     store::{
         self, Store, changes,
         inbox::{self, Delivery, Prepared},
+        leases::Lease,
     },
 };
 
@@ -47,11 +48,15 @@ pub enum NotCommitted {
     Failed,
     #[error("the service is stopping")]
     Stopped,
+    /// What wrote it has another owner by now.
+    #[error("another replica has taken over")]
+    NotOurs,
 }
 
 /// The way to the writer. Cheap to clone; the writer ends when it is told to stop and has written what waited.
 #[derive(Clone)]
 pub struct Committer {
+    store: Store,
     queue: mpsc::Sender<Pending>,
     deadline: Duration,
 }
@@ -76,8 +81,8 @@ impl Committer {
         stop: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = mpsc::channel(queue.max(1));
-        let writer = tokio::spawn(write_until_stopped(store, receiver, stop));
-        (Self { queue: sender, deadline }, writer)
+        let writer = tokio::spawn(write_until_stopped(store.clone(), receiver, stop));
+        (Self { store, queue: sender, deadline }, writer)
     }
 
     /// Makes alerts of one delivery durable as one inbox row. No alerts, no row.
@@ -88,6 +93,31 @@ impl Committer {
         let count = events.len();
         let row = Prepared::new(&Delivery::Alerts(events));
         self.submit(road, count, Write::Inbox(row)).await
+    }
+
+    /// Like [`Committer::alerts`], for what one replica alone may write: only while the lease is its own.
+    pub async fn alerts_held(
+        &self,
+        lease: &Lease,
+        road: Road,
+        events: Vec<AlertEvent>,
+    ) -> Result<(), NotCommitted> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let count = events.len();
+        let row = [Prepared::new(&Delivery::Alerts(events))];
+        let written = tokio::time::timeout(self.deadline, inbox::append_held(&self.store, lease, &row)).await;
+        let outcome = match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(store::Error::LeaseLost)) => Err(NotCommitted::NotOurs),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "what was to be repaired could not be made durable");
+                Err(NotCommitted::Failed)
+            }
+            Err(_) => Err(NotCommitted::Late),
+        };
+        Self::count(road, count, outcome)
     }
 
     /// Makes the onset or end of an anomaly durable.
@@ -110,8 +140,11 @@ impl Committer {
     }
 
     async fn submit(&self, road: Road, items: usize, write: Write) -> Result<(), NotCommitted> {
+        Self::count(road, items, self.commit(write).await)
+    }
+
+    fn count(road: Road, items: usize, outcome: Result<(), NotCommitted>) -> Result<(), NotCommitted> {
         let label = [road.as_str()];
-        let outcome = self.commit(write).await;
         match outcome {
             Ok(()) => {
                 metrics::INTAKE_DELIVERIES.with_label_values(&label).inc();

@@ -9,7 +9,8 @@ use super::commit::{Committer, Road};
 use crate::{
     clock,
     model::{Alert, AlertEvent, AlertState},
-    store::{Store, alerts, inbox},
+    owned::Keeper,
+    store::{Store, alerts, inbox, leases::Lease},
 };
 
 /// While we were down nobody could repeat anything: what was last heard of before we listened gets so long (Prometheus
@@ -28,15 +29,24 @@ pub struct Deps {
     pub listening_since: Timestamp,
 }
 
-/// Sweeps again and again until cancelled.
-pub async fn run(mut deps: Deps, every: Duration, cancel: CancellationToken) {
+/// Sweeps again and again whenever this replica is the one that does, until cancelled.
+pub async fn run(deps: Deps, every: Duration, keeper: Keeper, cancel: CancellationToken) {
+    keeper
+        .run("expire", cancel, |lease, ours| {
+            let deps = deps.clone();
+            async move { sweep(deps, &lease, every, ours).await }
+        })
+        .await;
+}
+
+async fn sweep(mut deps: Deps, lease: &Lease, every: Duration, cancel: CancellationToken) {
     let mut steps = clock::Steps::default();
     while !cancel.is_cancelled() {
         if steps.look().is_some() {
             // By the clock that holds now, nobody has had the time to repeat anything.
             deps.listening_since = clock::now();
         }
-        if let Err(error) = expire_once(&deps, clock::now()).await {
+        if let Err(error) = expire_once(&deps, lease, clock::now()).await {
             tracing::warn!(
                 error = format!("{error:#}"),
                 "expired alerts could not be ended; the next sweep tries again"
@@ -51,7 +61,7 @@ pub async fn run(mut deps: Deps, every: Duration, cancel: CancellationToken) {
 
 /// Sends resolved events for alerts that expired by `now`; how many. What still waits in the inbox may be the repeat, so
 /// only what expired before the oldest of it arrived is ended.
-pub async fn expire_once(deps: &Deps, now: Timestamp) -> anyhow::Result<usize> {
+pub async fn expire_once(deps: &Deps, lease: &Lease, now: Timestamp) -> anyhow::Result<usize> {
     // Before the alerts are read: what is taken off the inbox meanwhile is seen among them.
     let oldest_waiting = inbox::backlog(&deps.store).await?.1;
     if oldest_waiting.is_some_and(|at| clock::between(at, now) > STALLED) {
@@ -67,7 +77,7 @@ pub async fn expire_once(deps: &Deps, now: Timestamp) -> anyhow::Result<usize> {
         .map(ended)
         .collect();
     let count = over.len();
-    deps.committer.alerts(Road::Expiry, over).await?;
+    deps.committer.alerts_held(lease, Road::Expiry, over).await?;
     Ok(count)
 }
 

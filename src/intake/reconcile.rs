@@ -21,10 +21,11 @@ use crate::{
     alarm::{self, Alarm},
     clock, config, metrics,
     model::{Alert, AlertEvent, AlertState, Labels, Stage},
+    owned::Keeper,
     store::{
         Store, alerts,
         decisions::{self, About},
-        leases,
+        leases::{self, Lease},
     },
 };
 
@@ -49,8 +50,6 @@ pub struct Deps {
     pub committer: Committer,
     pub http: reqwest::Client,
     pub settings: Arc<config::Alertmanager>,
-    /// This process, for the lease: one polls at a time.
-    pub owner: String,
 }
 
 /// A restart of Alertmanager is no reason to wake anybody.
@@ -104,52 +103,35 @@ struct Peer {
     started_at: Timestamp,
 }
 
-/// Polls at once and then at the interval, until cancelled. Does nothing without configured peers.
-pub async fn run(deps: Deps, cancel: CancellationToken) {
-    if deps.settings.urls.is_empty() {
-        return;
-    }
+/// Polls at once and then at the interval whenever this replica is the one that does, until cancelled. Needs configured peers.
+pub async fn run(deps: Deps, keeper: Keeper, cancel: CancellationToken) {
+    keeper
+        .run(LEASE, cancel, |lease, ours| {
+            let deps = deps.clone();
+            async move { poll(&deps, &lease, ours).await }
+        })
+        .await;
+}
+
+async fn poll(deps: &Deps, lease: &Lease, cancel: CancellationToken) {
+    // What another replica remembers is its own.
     let mut memory = Memory::default();
     while !cancel.is_cancelled() {
-        match owned(&deps).await {
-            Ok(true) => {
-                if let Err(error) = reconcile_once(&deps, &mut memory).await {
-                    tracing::warn!(error = format!("{error:#}"), "reconciling with Alertmanager failed");
-                }
-            }
-            // Another replica polls; its memory is the one that counts.
-            Ok(false) => memory = Memory::default(),
-            Err(error) => tracing::warn!(%error, "the lease of the reconciler cannot be taken"),
+        if let Err(error) = reconcile_once(deps, lease, &mut memory).await {
+            tracing::warn!(error = format!("{error:#}"), "reconciling with Alertmanager failed");
         }
         tokio::select! {
             () = cancel.cancelled() => {}
             () = tokio::time::sleep(deps.settings.reconcile_every) => {}
         }
     }
-    if let Err(error) = release(&deps).await {
-        tracing::debug!(%error, "the lease of the reconciler runs out by itself");
-    }
-}
-
-async fn owned(deps: &Deps) -> crate::store::Result<bool> {
-    let lease = deps.settings.reconcile_every * 2 + deps.settings.timeout * 2;
-    let mut tx = deps.store.write().await?;
-    let lease = leases::acquire(&mut tx, LEASE, &deps.owner, lease).await?;
-    tx.commit().await?;
-    Ok(lease.is_some())
-}
-
-async fn release(deps: &Deps) -> crate::store::Result<()> {
-    let mut tx = deps.store.write().await?;
-    if let Some(lease) = leases::acquire(&mut tx, LEASE, &deps.owner, Duration::ZERO).await? {
-        leases::release(&mut tx, &lease).await?;
-    }
-    tx.commit().await
+    // Whoever polls next sees for itself.
+    alarm::clear(Alarm::ReconcilerBlind);
 }
 
 /// One poll of every peer, and the repairs that follow from it. Fails if no peer can be reached, or the repairs cannot be
-/// made durable; then the next poll tries again.
-pub async fn reconcile_once(deps: &Deps, memory: &mut Memory) -> anyhow::Result<Repairs> {
+/// made durable; then the next poll tries again. They are made only while the lease is ours.
+pub async fn reconcile_once(deps: &Deps, lease: &Lease, memory: &mut Memory) -> anyhow::Result<Repairs> {
     let peers = ask_all(deps, memory).await?;
     let now = clock::now();
     let listed = merge(&peers);
@@ -167,10 +149,12 @@ pub async fn reconcile_once(deps: &Deps, memory: &mut Memory) -> anyhow::Result<
         );
     }
     for events in [missing, over].concat().chunks(DELIVERY) {
-        deps.committer.alerts(Road::Reconcile, events.to_vec()).await?;
+        deps.committer.alerts_held(lease, Road::Reconcile, events.to_vec()).await?;
         memory.missed.retain(|f, _| !events.iter().any(|e| e.fingerprint == *f));
     }
-    note(deps, memory, &suppressed).await.context("recording why suppressed alerts were left alone")?;
+    note(deps, lease, memory, &suppressed)
+        .await
+        .context("recording why suppressed alerts were left alone")?;
     Ok(repairs)
 }
 
@@ -341,13 +325,19 @@ fn resolved(alert: Alert, now: Timestamp) -> AlertEvent {
 }
 
 /// Records once why a suppressed alert opens nothing here.
-async fn note(deps: &Deps, memory: &mut Memory, suppressed: &[(&str, &Status)]) -> crate::store::Result<()> {
+async fn note(
+    deps: &Deps,
+    lease: &Lease,
+    memory: &mut Memory,
+    suppressed: &[(&str, &Status)],
+) -> crate::store::Result<()> {
     memory.noted.retain(|f| suppressed.iter().any(|(s, _)| s == f));
     let new: Vec<_> = suppressed.iter().filter(|(f, _)| !memory.noted.contains(*f)).collect();
     if new.is_empty() {
         return Ok(());
     }
     let mut tx = deps.store.write().await?;
+    leases::hold(&mut tx, lease).await?;
     for (fingerprint, status) in &new {
         let clause =
             if status.silenced_by.is_empty() { "alertmanager inhibition" } else { "alertmanager silence" };

@@ -172,9 +172,14 @@ pub async fn act_on_waiting(deps: &Deps, now: Timestamp) -> store::Result<usize>
     let waiting = chat_events::waiting(&mut tx, CHANNEL).await?;
     drop(tx);
     for event in &waiting {
-        match serde_json::from_str::<Payload>(&event.body) {
-            Ok(payload) if payload.kind == "block_actions" => pressed(deps, &event.id, payload, now).await?,
-            _ => chat::ignore(&deps.store, CHANNEL, &event.id, now).await?,
+        let acted = match serde_json::from_str::<Payload>(&event.body) {
+            Ok(payload) if payload.kind == "block_actions" => pressed(deps, &event.id, payload, now).await,
+            _ => chat::ignore(&deps.store, CHANNEL, &event.id, now).await,
+        };
+        match acted {
+            // Another replica has acted on it meanwhile.
+            Ok(()) | Err(store::Error::LeaseLost) => {}
+            Err(e) => return Err(e),
         }
     }
     Ok(waiting.len())

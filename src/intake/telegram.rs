@@ -12,11 +12,16 @@ use crate::{
     bot_api::{ApiError, BotApi},
     clock,
     config::{self, Language},
-    ids,
     model::{Actor, Phrase},
+    owned::Keeper,
     retry::Backoff,
     search::Logs,
-    store::{self, Store, chat_events, flags, leases},
+    store::{
+        self, Store,
+        chat_events::{self, ChatEvent},
+        flags,
+        leases::{self, Lease},
+    },
 };
 
 const CHANNEL: &str = "telegram";
@@ -29,15 +34,13 @@ pub struct Deps {
     pub language: Language,
     logs: Logs,
     api: BotApi,
-    /// Names this process among the replicas: Telegram allows one poller.
-    owner: String,
 }
 
 impl Deps {
     pub fn new(store: Store, settings: config::Telegram, language: Language) -> Self {
         chat::declare(CHANNEL);
         let api = BotApi::new(&settings);
-        Self { store, settings, language, logs: Logs::default(), api, owner: ids::new() }
+        Self { store, settings, language, logs: Logs::default(), api }
     }
 
     /// What `/logs` searches.
@@ -102,72 +105,44 @@ impl User {
     }
 }
 
-/// Polls until cancelled.
-pub async fn run(deps: &Deps, cancel: CancellationToken) {
+/// The name whose owner polls: Telegram allows one poller.
+const POLL: &str = "telegram.poll";
+
+/// Polls whenever this replica is the one that does, until cancelled.
+pub async fn run(deps: &Deps, keeper: &Keeper, cancel: CancellationToken) {
+    keeper.run(POLL, cancel, |lease, ours| async move { poll(deps, &lease, ours).await }).await;
+}
+
+async fn poll(deps: &Deps, lease: &Lease, cancel: CancellationToken) {
     let mut failures = 0;
     while !cancel.is_cancelled() {
         let polled = tokio::select! {
-            () = cancel.cancelled() => break,
-            polled = poll_once(deps) => polled,
+            () = cancel.cancelled() => return,
+            polled = poll_once(deps, lease) => polled,
         };
-        let wait = match polled {
-            Ok(Polled::Events(_)) => {
-                failures = 0;
-                continue;
-            }
-            Ok(Polled::NotOurs) => Duration::from_secs(5),
-            Err(e) => {
-                failures += 1;
-                tracing::warn!(error = format!("{e:#}"), "polling Telegram failed");
-                RETRY.wait(failures)
-            }
+        let Err(e) = polled else {
+            failures = 0;
+            continue;
         };
+        failures += 1;
+        tracing::warn!(error = format!("{e:#}"), "polling Telegram failed");
         tokio::select! {
             () = cancel.cancelled() => {}
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep(RETRY.wait(failures)) => {}
         }
     }
-    release(deps).await;
 }
 
-async fn release(deps: &Deps) {
-    let released = async {
-        let mut tx = deps.store.write().await?;
-        let lease = leases::acquire(&mut tx, "telegram.poll", &deps.owner, Duration::ZERO).await?;
-        if let Some(lease) = lease {
-            leases::release(&mut tx, &lease).await?;
-        }
-        tx.commit().await
-    };
-    if let Err(e) = released.await {
-        tracing::warn!(error = %e, "giving back the lease on polling Telegram; it will end by itself");
-    }
-}
-
-/// What came of one poll.
-#[derive(Debug, PartialEq)]
-pub enum Polled {
-    /// So many new events, all acted on.
-    Events(usize),
-    /// Another replica polls.
-    NotOurs,
-}
-
-/// Asks once (waiting for news as long as the settings say), keeps what comes, and acts on it.
-pub async fn poll_once(deps: &Deps) -> anyhow::Result<Polled> {
-    let lease = deps.settings.poll + Duration::from_secs(30);
-    let mut tx = deps.store.write().await?;
-    let ours = leases::acquire(&mut tx, "telegram.poll", &deps.owner, lease).await?.is_some();
+/// Asks once (waiting for news as long as the settings say), keeps what comes, and acts on it; how many new events there were.
+pub async fn poll_once(deps: &Deps, lease: &Lease) -> anyhow::Result<usize> {
+    let mut tx = deps.store.read().await?;
     let offset = flags::get(&mut tx, &deps.offset_key()).await?.and_then(|v| v.as_i64());
-    tx.commit().await?;
-    if !ours {
-        return Ok(Polled::NotOurs);
-    }
+    drop(tx);
     act_on_waiting(deps, clock::now()).await?;
     let updates = fetch(deps, offset).await?;
-    keep(deps, &updates).await?;
+    keep(deps, lease, &updates).await?;
     act_on_waiting(deps, clock::now()).await?;
-    Ok(Polled::Events(updates.len()))
+    Ok(updates.len())
 }
 
 async fn fetch(deps: &Deps, offset: Option<i64>) -> Result<Vec<Value>, ApiError> {
@@ -180,9 +155,11 @@ async fn fetch(deps: &Deps, offset: Option<i64>) -> Result<Vec<Value>, ApiError>
 }
 
 /// Together with the offset, before anything is done: Telegram forgets what is before the offset that it is asked for next.
-async fn keep(deps: &Deps, updates: &[Value]) -> store::Result<()> {
+async fn keep(deps: &Deps, lease: &Lease, updates: &[Value]) -> store::Result<()> {
     let Some(last) = updates.iter().filter_map(|u| u["update_id"].as_i64()).max() else { return Ok(()) };
     let mut tx = deps.store.write().await?;
+    // Whoever was paused over the poll must not set the offset back.
+    leases::hold(&mut tx, lease).await?;
     for update in updates {
         let id = format!("{CHANNEL}:{}:{}", deps.offset_key(), update["update_id"]);
         chat_events::add(&mut tx, CHANNEL, &id, &update.to_string(), clock::now()).await?;
@@ -196,22 +173,28 @@ async fn act_on_waiting(deps: &Deps, now: Timestamp) -> store::Result<()> {
     let waiting = chat_events::waiting(&mut tx, CHANNEL).await?;
     drop(tx);
     for event in waiting {
-        match serde_json::from_str::<Update>(&event.body) {
-            Ok(Update { callback_query: Some(callback), .. }) => {
-                pressed(deps, &event.id, callback, now).await?
-            }
-            Ok(Update { message: Some(message), .. }) => written(deps, &event.id, message, now).await?,
-            Ok(Update { update_id, .. }) => {
-                tracing::debug!(update_id, "a Telegram update of a kind that we do not use");
-                chat::ignore(&deps.store, CHANNEL, &event.id, now).await?;
-            }
-            Err(e) => {
-                tracing::warn!(error = %e, "a Telegram update that we cannot read");
-                chat::ignore(&deps.store, CHANNEL, &event.id, now).await?;
-            }
+        match act_on(deps, &event, now).await {
+            // Another replica has acted on it meanwhile.
+            Ok(()) | Err(store::Error::LeaseLost) => {}
+            Err(e) => return Err(e),
         }
     }
     Ok(())
+}
+
+async fn act_on(deps: &Deps, event: &ChatEvent, now: Timestamp) -> store::Result<()> {
+    match serde_json::from_str::<Update>(&event.body) {
+        Ok(Update { callback_query: Some(callback), .. }) => pressed(deps, &event.id, callback, now).await,
+        Ok(Update { message: Some(message), .. }) => written(deps, &event.id, message, now).await,
+        Ok(Update { update_id, .. }) => {
+            tracing::debug!(update_id, "a Telegram update of a kind that we do not use");
+            chat::ignore(&deps.store, CHANNEL, &event.id, now).await
+        }
+        Err(e) => {
+            tracing::warn!(error = %e, "a Telegram update that we cannot read");
+            chat::ignore(&deps.store, CHANNEL, &event.id, now).await
+        }
+    }
 }
 
 async fn pressed(deps: &Deps, event_id: &str, callback: Callback, now: Timestamp) -> store::Result<()> {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::{task::JoinSet, time::MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -23,7 +23,8 @@ use crate::{
     clock,
     config::{Prometheus, Watch},
     metrics,
-    model::{Gap, Said, Sample},
+    model::{Gap, Sample},
+    owned::Keeper,
     prometheus_api::{self, ApiError, PrometheusApi},
 };
 
@@ -45,25 +46,26 @@ crate::model::words!(
     }
 );
 
-/// Asks every watch at its pace until cancelled.
-pub async fn run(deps: Deps, watches: Vec<Watch>, cancel: CancellationToken) {
-    let mut tasks = JoinSet::new();
-    for watch in watches {
-        let (mut puller, cancel) = (Puller::new(deps.clone(), watch), cancel.clone());
-        tasks.spawn(async move {
-            let mut turns = tokio::time::interval(puller.watch.every);
-            turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
-            loop {
-                tokio::select! {
-                    () = cancel.cancelled() => return,
-                    _ = turns.tick() => puller.pull().await,
-                }
-            }
-        });
-    }
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(e) = ended {
-            tracing::error!(error = %e, "a watch panicked; its question is not asked any more");
+/// Asks every watch at its pace until cancelled; replicas share them, so that each question is put by one.
+pub async fn run(deps: Deps, watches: Vec<Watch>, keeper: Keeper, cancel: CancellationToken) {
+    let by_name: BTreeMap<String, Watch> =
+        watches.into_iter().map(|watch| (format!("watch.{}", watch.name), watch)).collect();
+    let names: Vec<String> = by_name.keys().cloned().collect();
+    keeper
+        .share(&names, cancel, |lease, ours| {
+            let puller = Puller::new(deps.clone(), by_name[&lease.name].clone());
+            ask_again_and_again(puller, ours)
+        })
+        .await;
+}
+
+async fn ask_again_and_again(mut puller: Puller, cancel: CancellationToken) {
+    let mut turns = tokio::time::interval(puller.watch.every);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            _ = turns.tick() => puller.pull().await,
         }
     }
 }

@@ -29,8 +29,9 @@ use crate::{
     },
 };
 
-/// Longer than any channel's call may take; what a killed process had claimed is another's after that.
-const LEASE: Duration = Duration::from_secs(25);
+/// What a killed process had claimed is another's after that; renewed while a slow provider is asked.
+const LEASE: Duration = Duration::from_secs(12);
+const RENEW_EVERY: Duration = Duration::from_secs(4);
 const CALL: Duration = Duration::from_secs(20);
 /// Another replica's work may fall to us: look again after this long even if nobody rings.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -259,7 +260,10 @@ async fn deliver(deps: &Deps, route: &Route, claimed: Claimed, now: Timestamp) -
         return ring_for(deps, route, bell, claimed, &letter, reference, &moment, now).await;
     }
     let letter = prepare(deps, route, &claimed, view, reference.is_none(), now).await?;
-    let result = call(route.channel.as_ref(), &letter, reference.as_ref()).await;
+    let result = tokio::select! {
+        result = call(route.channel.as_ref(), &letter, reference.as_ref()) => result,
+        () = keep(deps, &claimed) => return Err(store::Error::LeaseLost),
+    };
     record(deps, route, claimed, &letter, result, now).await
 }
 
@@ -331,7 +335,11 @@ async fn ring_for(
         uncertain(&mut tx, &claimed).await?;
     }
     tx.commit().await?;
-    let rung = match tokio::time::timeout(CALL, bell.ring(letter, reference)).await {
+    let rung = tokio::select! {
+        rung = tokio::time::timeout(CALL, bell.ring(letter, reference)) => rung,
+        () = keep(deps, &claimed) => return Err(store::Error::LeaseLost),
+    };
+    let rung = match rung {
         Ok(rung) => rung,
         Err(_) => Err(SendError::Again(format!("no end after {} s", CALL.as_secs()))),
     };
@@ -437,6 +445,23 @@ async fn call(
     match tokio::time::timeout(CALL, told).await {
         Ok(told) => told,
         Err(_) => Err(SendError::Again(format!("no end after {} s", CALL.as_secs()))),
+    }
+}
+
+/// Renews the lease while it is ours; returns when it is not.
+async fn keep(deps: &Deps, claimed: &Claimed) {
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        let renewed = async {
+            let mut tx = deps.store.write().await?;
+            messages::hold(&mut tx, claimed, LEASE).await?;
+            tx.commit().await
+        };
+        match renewed.await {
+            Ok(()) => {}
+            Err(store::Error::LeaseLost) => return,
+            Err(e) => tracing::warn!(error = %e, "renewing a message's lease failed"),
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use sqlx::FromRow;
 
-use super::{Result, Tx, exec, row, sql};
+use super::{Error, Result, Tx, exec, row, sql};
 
 /// An event that waits to be acted on.
 #[derive(Clone, Debug, FromRow)]
@@ -39,10 +39,13 @@ pub async fn waiting(tx: &mut Tx, channel: &str) -> Result<Vec<ChatEvent>> {
     })?)
 }
 
-/// It has been acted on; its text is forgotten, its id kept against replays.
+/// It has been acted on; its text is forgotten, its id kept against replays. Fails if another replica has done so meanwhile:
+/// then nothing that was done for it may be committed.
 pub async fn handled(tx: &mut Tx, id: &str, now: Timestamp) -> Result<()> {
-    exec!(tx, |c| sqlx::query("UPDATE chat_events SET handled_at = $2, body = '' WHERE id = $1")
-        .bind(id)
-        .bind(row::micros(now)))?;
-    Ok(())
+    let ended = exec!(tx, |c| sqlx::query(
+        "UPDATE chat_events SET handled_at = $2, body = '' WHERE id = $1 AND handled_at IS NULL"
+    )
+    .bind(id)
+    .bind(row::micros(now)))?;
+    if ended == 1 { Ok(()) } else { Err(Error::LeaseLost) }
 }

@@ -5,15 +5,15 @@ use std::{
     path::Path,
     str::FromStr,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use sqlx::{
-    PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
+    PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -29,7 +29,7 @@ use super::{
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the store: {0}")]
-    Sql(#[from] sqlx::Error),
+    Sql(sqlx::Error),
     /// The commit failed that this transaction shared with others.
     #[error("the store: {0}")]
     Together(Arc<sqlx::Error>),
@@ -43,7 +43,58 @@ pub enum Error {
 
 pub type Result<T> = std::result::Result<T, Error>;
 
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        if code(&error).as_deref() == Some(READ_ONLY) {
+            *lock(&READ_ONLY_AT) = Some(Instant::now());
+        }
+        Self::Sql(error)
+    }
+}
+
+/// PostgreSQL's code for a write to what takes none: a standby, or a server that was told so.
+const READ_ONLY: &str = "25006";
+/// When a connection last turned out to be of such a server. After a fail-over, connections that were open then may lead to
+/// the old one still.
+static READ_ONLY_AT: Mutex<Option<Instant>> = Mutex::new(None);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn code(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error()?.code().map(|code| code.into_owned())
+}
+
 impl Error {
+    /// True if the store itself is not there, or not for this: what was asked may well work later.
+    pub fn is_unavailable(&self) -> bool {
+        let error = match self {
+            Self::Sql(error) => error,
+            Self::Together(error) => error,
+            _ => return false,
+        };
+        match error {
+            sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::WorkerCrashed => true,
+            sqlx::Error::Database(e) if e.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() => {
+                // Busy, read-only, failing or full disk: the primary codes 5, 8, 10 and 13.
+                let code = e.code().and_then(|code| code.parse::<u32>().ok());
+                code.is_some_and(|code| [5, 8, 10, 13].contains(&(code & 0xff)))
+            }
+            sqlx::Error::Database(e) => e.code().is_some_and(|code| {
+                // No connection, no resources, ended by the operator, taken back, or read-only.
+                ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class))
+                    || ["25P03", "55P03", READ_ONLY].contains(&code.as_ref())
+            }),
+            _ => false,
+        }
+    }
+
     /// True for a broken unique constraint: somebody else was first.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Sql(sqlx::Error::Database(e)) if e.is_unique_violation())
@@ -354,11 +405,32 @@ async fn open_postgres(url: &str) -> anyhow::Result<Pools> {
     let pool = PgPoolOptions::new()
         .max_connections(16)
         .acquire_timeout(Duration::from_secs(5))
+        .after_connect(|c, _| Box::pin(begin_session(c)))
+        .before_acquire(|_, known| {
+            let suspect = lock(&READ_ONLY_AT).is_some_and(|at| at.elapsed() < known.age);
+            Box::pin(async move { Ok(!suspect) })
+        })
         .connect_with(options)
         .await
         .with_context(|| format!("connecting to PostgreSQL at {place}"))?;
     super::migrate::postgres(&pool).await.with_context(|| format!("migrating PostgreSQL at {place}"))?;
     Ok(Pools::Postgres(pool))
+}
+
+/// What a replica that is frozen or cut off leaves behind ends soon: nobody waits long for its locks. Refuses a standby: nothing
+/// can be written there, and after a fail-over the address leads elsewhere.
+async fn begin_session(c: &mut PgConnection) -> sqlx::Result<()> {
+    const LIMITS: &str = "SET idle_in_transaction_session_timeout = '8s'; SET statement_timeout = '30s'; \
+         SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3; \
+         SET tcp_user_timeout = '10s'";
+    sqlx::raw_sql(LIMITS).execute(&mut *c).await?;
+    let is_standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(c).await?;
+    if is_standby {
+        return Err(sqlx::Error::Configuration(
+            "this PostgreSQL is a standby; store.url must lead to the primary".into(),
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ use sqlx::{AssertSqlSafe, FromRow, SqlitePool};
 use super::{
     Result, Store, Tx,
     db::{Engine, LiteInbox, Pools},
-    exec, row, sql,
+    exec,
+    leases::{self, Lease},
+    row, sql,
 };
 use crate::model::{AlertEvent, AnomalyEvent};
 
@@ -136,14 +138,23 @@ pub async fn append(store: &Store, deliveries: &[Prepared]) -> Result<()> {
     Ok(())
 }
 
-/// Appends deliveries within a transaction, where the inbox is part of the state; false where it is a file of its own.
-pub(super) async fn append_within(tx: &mut Tx, deliveries: &[Prepared]) -> Result<bool> {
-    let Engine::Postgres(t) = &mut tx.engine else { return Ok(false) };
-    for group in pack(deliveries).chunks(GROUP) {
-        insert(group).build().persistent(group.len() == 1).execute(&mut **t).await?;
+/// Appends what only the owner of the lease may append. The embedded profile has one process, and the inbox in another file.
+pub async fn append_held(store: &Store, lease: &Lease, deliveries: &[Prepared]) -> Result<()> {
+    let mut tx = store.write().await?;
+    leases::hold(&mut tx, lease).await?;
+    match &mut tx.engine {
+        Engine::Lite(_) => {
+            drop(tx);
+            return append(store, deliveries).await;
+        }
+        Engine::Postgres(t) => {
+            for group in pack(deliveries).chunks(GROUP) {
+                insert(group).build().persistent(group.len() == 1).execute(&mut **t).await?;
+            }
+        }
     }
     tx.wake.inbox = true;
-    Ok(true)
+    tx.commit().await
 }
 
 fn insert<DB>(rows: &[Packed]) -> sqlx::QueryBuilder<DB>

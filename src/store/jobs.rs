@@ -27,6 +27,12 @@ pub async fn enqueue(tx: &mut Tx, job: &NewJob) -> Result<()> {
 /// Adds jobs like [`enqueue`]. No kind and subject may come twice.
 pub async fn enqueue_all(tx: &mut Tx, jobs: &[NewJob]) -> Result<()> {
     let now = row::micros(crate::clock::now());
+    // A lease that has not ended: it is being done.
+    let again = format!(
+        "ON CONFLICT (kind, subject) DO UPDATE SET generation = jobs.generation + 1, run_at = CASE WHEN \
+         jobs.lease_until > {} OR excluded.run_at < jobs.run_at THEN excluded.run_at ELSE jobs.run_at END",
+        tx.now()
+    );
     insert_all!(
         tx,
         "INSERT INTO jobs (id, kind, subject, run_at, attempt, generation, fence, owner, lease_until, created_at)",
@@ -38,15 +44,13 @@ pub async fn enqueue_all(tx: &mut Tx, jobs: &[NewJob]) -> Result<()> {
             .push_bind(row::micros(j.run_at))
             .push("0, 1, 0, '', 0")
             .push_bind(now),
-        // A lease that has not ended by the time of this job's making: it is being done.
-        "ON CONFLICT (kind, subject) DO UPDATE SET generation = jobs.generation + 1, run_at = CASE WHEN \
-         jobs.lease_until > excluded.created_at OR excluded.run_at < jobs.run_at THEN excluded.run_at ELSE jobs.run_at END"
+        again.as_str()
     );
     tx.wake.jobs = true;
     Ok(())
 }
 
-/// Claims up to `limit` due jobs for `owner`.
+/// Claims up to `limit` jobs that are due at `now` for `owner`. Leases go by the store's clock.
 pub async fn claim(
     tx: &mut Tx,
     owner: &str,
@@ -55,16 +59,19 @@ pub async fn claim(
     limit: i64,
 ) -> Result<Vec<Job>> {
     // Materialized: PostgreSQL may run a subquery that skips locked rows more than once, and then it gives more than its limit.
+    // What ends later than a lease that begins now was written before the clock jumped back.
     let query = format!(
-        "WITH due AS MATERIALIZED (SELECT id FROM jobs WHERE run_at <= $2 AND lease_until <= $2 ORDER BY run_at, id LIMIT $4{}) \
-         UPDATE jobs SET lease_until = $3, owner = $1, fence = fence + 1, attempt = attempt + 1 WHERE id IN \
+        "WITH due AS MATERIALIZED (SELECT id FROM jobs WHERE run_at <= $2 AND (lease_until <= {at} OR lease_until > {at} + $3) \
+         ORDER BY run_at, id LIMIT $4{}) \
+         UPDATE jobs SET lease_until = {at} + $3, owner = $1, fence = fence + 1, attempt = attempt + 1 WHERE id IN \
          (SELECT id FROM due) RETURNING id, kind, subject, attempt, fence, generation",
-        tx.skip_locked()
+        tx.skip_locked(),
+        at = tx.now(),
     );
     let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query))
         .bind(owner)
         .bind(row::micros(now))
-        .bind(row::micros(crate::clock::after(now, lease)))
+        .bind(row::length(lease))
         .bind(limit)
         .fetch_all(c))?;
     rows.into_iter()
@@ -84,12 +91,11 @@ pub async fn claim(
 /// Keeps a job ours for another `lease`, in the same transaction as what is written for it. Fails if it is not ours any
 /// more: then nothing of the transaction may be committed.
 pub async fn hold(tx: &mut Tx, job: &Job, lease: Duration) -> Result<()> {
-    let until = row::micros(crate::clock::after(crate::clock::now(), lease));
-    let changed =
-        exec!(tx, |c| sqlx::query("UPDATE jobs SET lease_until = $3 WHERE id = $1 AND fence = $2")
-            .bind(&job.id)
-            .bind(job.fence)
-            .bind(until))?;
+    let statement = format!("UPDATE jobs SET lease_until = {} + $3 WHERE id = $1 AND fence = $2", tx.now());
+    let changed = exec!(tx, |c| sqlx::query(AssertSqlSafe(statement))
+        .bind(&job.id)
+        .bind(job.fence)
+        .bind(row::length(lease)))?;
     held(changed)
 }
 
@@ -128,12 +134,14 @@ fn held(changed: u64) -> Result<()> {
     if changed == 1 { Ok(()) } else { Err(Error::LeaseLost) }
 }
 
-/// When the next job is due, those under way excepted; and how many there are.
+/// When the next job is due, by the clock that says `now`, those under way excepted; and how many there are.
 pub async fn backlog(tx: &mut Tx, now: Timestamp) -> Result<(i64, Option<Timestamp>)> {
-    let (count, next): (i64, Option<i64>) = sql!(tx, |c| sqlx::query_as(
-        "SELECT COUNT(*), MIN(CASE WHEN lease_until > $1 THEN lease_until ELSE run_at END) FROM jobs"
-    )
-    .bind(row::micros(now))
-    .fetch_one(c))?;
+    let query = format!(
+        "SELECT COUNT(*), MIN(CASE WHEN lease_until > {at} AND lease_until - {at} + $1 > run_at \
+         THEN lease_until - {at} + $1 ELSE run_at END) FROM jobs",
+        at = tx.now()
+    );
+    let (count, next): (i64, Option<i64>) =
+        sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).bind(row::micros(now)).fetch_one(c))?;
     Ok((count, next.map(row::time)))
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Result, Tx, exec, sql};
+use super::{Error, Result, Tx, exec, row, sql};
 
 /// Names of living replicas begin with it.
 const MEMBER: &str = "member.";
@@ -35,7 +35,7 @@ pub async fn acquire(tx: &mut Tx, name: &str, owner: &str, duration: Duration) -
     let fence: Option<i64> = sql!(tx, |c| sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
         .bind(name)
         .bind(owner)
-        .bind(micros(duration))
+        .bind(row::length(duration))
         .fetch_optional(c))?;
     Ok(fence.map(|fence| Lease { name: name.to_owned(), owner: owner.to_owned(), fence }))
 }
@@ -72,7 +72,7 @@ pub async fn busy_for(tx: &mut Tx, name: &str, owner: &str, duration: Duration) 
         .bind(name)
         .bind(owner)
         .fetch_optional(c))?;
-    let left = left.filter(|left| *left <= micros(duration)).unwrap_or(0);
+    let left = left.filter(|left| *left <= row::length(duration)).unwrap_or(0);
     Ok(Duration::from_micros(u64::try_from(left).unwrap_or(0)))
 }
 
@@ -107,8 +107,4 @@ pub async fn end_all(tx: &mut Tx) -> Result<()> {
     exec!(tx, |c| sqlx::query("UPDATE messages SET lease_until = 0, fence = fence + 1"))?;
     exec!(tx, |c| sqlx::query("UPDATE leases SET until = 0, fence = fence + 1"))?;
     Ok(())
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 2)
 }

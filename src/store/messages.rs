@@ -140,17 +140,20 @@ pub async fn claim(
     limit: i64,
 ) -> Result<Vec<Claimed>> {
     // Materialized: PostgreSQL may run a subquery that skips locked rows more than once, and then it gives more than its limit.
+    // What ends later than a lease that begins now was written before the clock jumped back.
     let query = format!(
         "WITH due AS MATERIALIZED (SELECT incident_id FROM messages WHERE channel = $1 AND state = 'due' AND next_at <= $2 \
-         AND lease_until <= $2 ORDER BY CASE WHEN sent_version = 0 THEN 0 ELSE 1 END, due_since LIMIT $4{}) \
-         UPDATE messages SET lease_until = $3, fence = fence + 1 WHERE channel = $1 AND incident_id IN \
+         AND (lease_until <= {at} OR lease_until > {at} + $3) \
+         ORDER BY CASE WHEN sent_version = 0 THEN 0 ELSE 1 END, due_since LIMIT $4{}) \
+         UPDATE messages SET lease_until = {at} + $3, fence = fence + 1 WHERE channel = $1 AND incident_id IN \
          (SELECT incident_id FROM due) RETURNING {COLUMNS}",
-        tx.skip_locked()
+        tx.skip_locked(),
+        at = tx.now(),
     );
     let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query))
         .bind(channel)
         .bind(row::micros(now))
-        .bind(row::micros(crate::clock::after(now, lease)))
+        .bind(row::length(lease))
         .bind(limit)
         .fetch_all(c))?;
     let mut claimed = Vec::with_capacity(rows.len());
@@ -163,6 +166,20 @@ pub async fn claim(
     }
     claimed.sort_by_key(|c| c.due_since);
     Ok(claimed)
+}
+
+/// Keeps it ours for another `lease`. Fails if it is not ours any more: then nothing may be done about it.
+pub async fn hold(tx: &mut Tx, claimed: &Claimed, lease: Duration) -> Result<()> {
+    let statement = format!(
+        "UPDATE messages SET lease_until = {} + $4 WHERE incident_id = $1 AND channel = $2 AND fence = $3",
+        tx.now()
+    );
+    let changed = exec!(tx, |c| sqlx::query(AssertSqlSafe(statement))
+        .bind(&claimed.message.incident_id)
+        .bind(&claimed.message.channel)
+        .bind(claimed.fence)
+        .bind(row::length(lease)))?;
+    held(changed)
 }
 
 /// About to post `version` as a new message. Recorded before the provider is asked, so that after a kill the next owner knows
@@ -311,14 +328,17 @@ pub async fn of(tx: &mut Tx, incident_id: &str) -> Result<Vec<Message>> {
     rows.into_iter().map(Row::model).collect()
 }
 
-/// When the next one of a channel is to be tried; `None` if nothing is owed.
+/// When the next one of a channel is to be tried, by our own clock; `None` if nothing is owed.
 pub async fn next_due(tx: &mut Tx, channel: &str) -> Result<Option<Timestamp>> {
-    let at: Option<i64> = sql!(tx, |c| sqlx::query_scalar(
-        "SELECT MIN(CASE WHEN lease_until > next_at THEN lease_until ELSE next_at END) FROM messages \
-         WHERE channel = $1 AND state = 'due'"
-    )
-    .bind(channel)
-    .fetch_one(c))?;
+    let query = format!(
+        "SELECT MIN(CASE WHEN lease_until > {at} AND lease_until - {at} + $2 > next_at \
+         THEN lease_until - {at} + $2 ELSE next_at END) FROM messages WHERE channel = $1 AND state = 'due'",
+        at = tx.now()
+    );
+    let at: Option<i64> = sql!(tx, |c| sqlx::query_scalar(AssertSqlSafe(query))
+        .bind(channel)
+        .bind(row::micros(crate::clock::now()))
+        .fetch_one(c))?;
     Ok(at.map(row::time))
 }
 

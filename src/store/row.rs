@@ -11,6 +11,11 @@ pub(super) fn micros(at: Timestamp) -> i64 {
     at.as_microsecond()
 }
 
+/// Microseconds of a length of time.
+pub(super) fn length(d: std::time::Duration) -> i64 {
+    i64::try_from(d.as_micros()).unwrap_or(i64::MAX / 2)
+}
+
 pub(super) fn time(us: i64) -> Timestamp {
     crate::clock::from_micros(us)
 }

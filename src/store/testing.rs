@@ -12,6 +12,12 @@ pub async fn count(tx: &mut Tx, query: &'static str) -> i64 {
     sql!(tx, |c| sqlx::query_scalar(query).fetch_one(c)).expect("a test's own query is valid")
 }
 
+/// As after the time of all claimed jobs and messages.
+pub async fn end_leases(tx: &mut Tx) {
+    execute(tx, "UPDATE jobs SET lease_until = 0").await;
+    execute(tx, "UPDATE messages SET lease_until = 0").await;
+}
+
 /// A delivery that nobody can read.
 pub fn unreadable_delivery() -> Prepared {
     Prepared::unreadable()

@@ -7,7 +7,11 @@ use aiops::{
     config::{Language, Secret, Settings},
     intake::{slack as slack_intake, telegram as telegram_intake},
     model::*,
-    store::{Store, approvals, audit, incidents, runs},
+    store::{
+        Store, approvals, audit, chat_events, incidents,
+        leases::{self, Lease},
+        runs,
+    },
 };
 use serde_json::json;
 
@@ -27,8 +31,18 @@ fn poller(store: &Store, settings: &Settings) -> telegram_intake::Deps {
     telegram_intake::Deps::new(store.clone(), settings.notify.telegram.clone(), Language::English)
 }
 
-async fn poll(deps: &telegram_intake::Deps) -> telegram_intake::Polled {
-    telegram_intake::poll_once(deps).await.expect("the poll works")
+async fn poll(deps: &telegram_intake::Deps) -> usize {
+    let lease = poll_lease(&deps.store).await;
+    telegram_intake::poll_once(deps, &lease).await.expect("the poll works")
+}
+
+/// Only its owner may poll.
+pub async fn poll_lease(store: &Store) -> Lease {
+    let mut tx = store.write().await.expect("a transaction");
+    let lease =
+        leases::acquire(&mut tx, "telegram.poll", "test", Duration::from_secs(30)).await.expect("asks");
+    tx.commit().await.expect("committed");
+    lease.expect("it is ours")
 }
 
 async fn approval(store: &Store, id: &str) -> Approval {
@@ -66,7 +80,7 @@ on_both_stores! {
         let approve = message.button("Approve").expect("it is offered");
         let first = telegram.press(ANN, CHAT, message.id, &approve);
         let again = telegram.press(ANN, CHAT, message.id, &approve);
-        assert_eq!(poll(&poller).await, telegram_intake::Polled::Events(2));
+        assert_eq!(poll(&poller).await, 2);
         assert_eq!(telegram.callback(&first).as_deref(), Some("Approved: it starts now"));
         assert_eq!(telegram.callback(&again).as_deref(), Some("this button was used already"));
         let answered = approval(&store, &asked.id).await;
@@ -81,13 +95,26 @@ on_both_stores! {
         // Telegram is asked for what comes after; nothing is done twice by whoever polls next.
         drop(poller);
         let next = telegram_intake::Deps::new(store.clone(), settings.notify.telegram.clone(), Language::English);
-        telegram.press(ANN, CHAT, message.id, &approve);
-        assert_eq!(
-            telegram_intake::poll_once(&next).await.expect("the poll works"),
-            telegram_intake::Polled::NotOurs,
-            "one polls at a time"
-        );
+        let late = poll_lease(&store).await;
+        let press = telegram.press(ANN, CHAT, message.id, &approve);
+        let mut tx = store.write().await.expect("a transaction");
+        leases::release(&mut tx, &late).await.expect("its time ends");
+        tx.commit().await.expect("committed");
+        let refused = telegram_intake::poll_once(&next, &late).await.expect_err("it was paused for long");
+        assert!(refused.to_string().contains("lease was lost"), "{refused:#}");
+        assert_eq!(telegram.callback(&press), None, "nothing is kept, nothing is done");
+        assert_eq!(poll(&next).await, 1, "the next owner gets it");
+        assert_eq!(telegram.callback(&press).as_deref(), Some("this button was used already"));
         assert_eq!(run_count(&store, &opened.id).await, 1);
+    }
+
+    async fn what_two_replicas_act_on_at_once_counts_once(store: Store) {
+        let now = clock::now();
+        let mut tx = store.write().await.expect("a transaction");
+        chat_events::add(&mut tx, "slack", "e1", "{}", now).await.expect("kept");
+        chat_events::handled(&mut tx, "e1", now).await.expect("the first");
+        let second = chat_events::handled(&mut tx, "e1", now).await;
+        assert!(matches!(second, Err(aiops::store::Error::LeaseLost)), "the second writes nothing");
     }
 }
 
@@ -191,7 +218,7 @@ async fn what_was_pressed_survives_a_kill_before_it_is_acted_on() {
         .await
         .expect("kept");
     tx.commit().await.expect("committed");
-    assert_eq!(poll(&poller).await, telegram_intake::Polled::Events(0));
+    assert_eq!(poll(&poller).await, 0);
     assert_eq!(incident(&kept.store, &opened.id).await.state, IncidentState::Acknowledged);
 }
 

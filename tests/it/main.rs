@@ -24,6 +24,7 @@ mod peers;
 mod peers_smoke;
 mod playbooks;
 mod repair;
+mod replicas;
 mod search;
 mod server;
 mod service;

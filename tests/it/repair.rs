@@ -13,6 +13,8 @@ use aiops::{
     store::{
         Store, alerts,
         decisions::{self, About},
+        inbox,
+        leases::{self, Lease},
     },
 };
 use serde_json::json;
@@ -31,6 +33,7 @@ receivers: [{name: ours}, {name: other}]
 struct House {
     store: Store,
     deps: reconcile::Deps,
+    lease: Lease,
     memory: Memory,
     _kept: stores::Kept,
 }
@@ -53,14 +56,14 @@ impl House {
             committer,
             http: aiops::http_client::new(),
             settings: Arc::new(settings),
-            owner: "test".into(),
         };
-        Self { store, deps, memory: Memory::default(), _kept: kept }
+        let lease = take(&store, "test").await;
+        Self { store, deps, lease, memory: Memory::default(), _kept: kept }
     }
 
     /// One poll, and everything that follows from it.
     async fn poll(&mut self) -> anyhow::Result<Repairs> {
-        let repairs = reconcile_once(&self.deps, &mut self.memory).await?;
+        let repairs = reconcile_once(&self.deps, &self.lease, &mut self.memory).await?;
         self.correlate().await;
         Ok(repairs)
     }
@@ -85,6 +88,14 @@ impl House {
     async fn state(&self, name: &str) -> Option<AlertState> {
         self.alert(name).await.map(|a| a.state)
     }
+}
+
+/// The lease under which repairs are made.
+async fn take(store: &Store, owner: &str) -> Lease {
+    let mut tx = store.write().await.expect("begins");
+    let lease = leases::acquire(&mut tx, "repairs", owner, Duration::from_secs(600)).await.expect("asks");
+    tx.commit().await.expect("commits");
+    lease.expect("it is free")
 }
 
 /// Tells Alertmanager of an alert, as Prometheus would.
@@ -217,25 +228,45 @@ async fn an_alert_that_prometheus_stops_repeating_is_resolved_unless_nobody_coul
     };
     let later = clock::after(began, Duration::from_secs(31));
     assert_eq!(
-        expire::expire_once(&deps(began), later).await.expect("swept"),
+        expire::expire_once(&deps(began), &house.lease, later).await.expect("swept"),
         0,
         "it still waits in the inbox"
     );
     house.correlate().await;
     assert_eq!(house.state("Repeated").await, Some(AlertState::Firing));
     let soon = clock::after(began, Duration::from_secs(29));
-    assert_eq!(expire::expire_once(&deps(began), soon).await.expect("swept"), 0);
+    assert_eq!(expire::expire_once(&deps(began), &house.lease, soon).await.expect("swept"), 0);
     let restarted = clock::after(began, Duration::from_secs(20));
     assert_eq!(
-        expire::expire_once(&deps(restarted), later).await.expect("swept"),
+        expire::expire_once(&deps(restarted), &house.lease, later).await.expect("swept"),
         0,
         "it may be repeated yet"
     );
-    assert_eq!(expire::expire_once(&deps(began), later).await.expect("swept"), 1);
+    assert_eq!(expire::expire_once(&deps(began), &house.lease, later).await.expect("swept"), 1);
     house.correlate().await;
     let alert = house.alert("Repeated").await.expect("known");
     assert_eq!(
         (alert.state, alert.ends_at),
         (AlertState::Resolved, Some(clock::after(began, Duration::from_secs(30))))
     );
+}
+
+#[tokio::test]
+async fn a_replica_that_was_paused_repairs_nothing_once_another_has_taken_over() {
+    for kept in [stores::sqlite().await, stores::postgres().await] {
+        let store = kept.store.clone();
+        let (committer, _writer) =
+            Committer::start(store.clone(), 64, Duration::from_secs(5), CancellationToken::new());
+        let late = take(&store, "late").await;
+        let mut tx = store.write().await.expect("begins");
+        leases::release(&mut tx, &late).await.expect("its time ends");
+        tx.commit().await.expect("commits");
+        let next = take(&store, "next").await;
+        let event = || vec![crate::correlate::firing("Down", "checkout", clock::now())];
+        let refused = committer.alerts_held(&late, Road::Reconcile, event()).await;
+        assert_eq!(refused, Err(aiops::intake::commit::NotCommitted::NotOurs));
+        assert_eq!(inbox::backlog(&store).await.expect("counted").0, 0);
+        committer.alerts_held(&next, Road::Reconcile, event()).await.expect("the owner's");
+        assert_eq!(inbox::backlog(&store).await.expect("counted").0, 1);
+    }
 }

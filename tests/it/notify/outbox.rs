@@ -142,10 +142,13 @@ on_both_stores! {
         outbox.deliver(2).await;
         // What the killed one had done: shown the question, claimed the ring, said that it posts, and perhaps rung.
         let mut tx = store.write().await.expect("a transaction");
-        let lease = Duration::from_secs(120);
+        let lease = Duration::from_secs(10);
         let claimed = messages::claim(&mut tx, "telegram", outbox.clock.0, lease, 1).await.expect("claimed").pop();
         let claimed = claimed.expect("the ring is due");
         messages::posting(&mut tx, &claimed, claimed.message.sent_version).await.expect("written");
+        tx.commit().await.expect("committed");
+        let mut tx = store.write().await.expect("a transaction");
+        aiops::store::testing::end_leases(&mut tx).await;
         tx.commit().await.expect("committed");
         outbox.deliver(121).await;
         for _ in 0..3 {
@@ -207,13 +210,16 @@ on_both_stores! {
         let incident = outbox.open("slow").await;
         // What the killed one had done: claimed, said that it posts, and posted.
         let mut tx = store.write().await.expect("a transaction");
-        let lease = Duration::from_secs(120);
+        let lease = Duration::from_secs(10);
         let claimed = messages::claim(&mut tx, "telegram", clock::now(), lease, 1).await.expect("claimed").pop();
         let claimed = claimed.expect("one is due");
         messages::posting(&mut tx, &claimed, 1).await.expect("written");
         tx.commit().await.expect("committed");
 
         assert_eq!(outbox.deliver(5).await, 0, "it is leased still");
+        let mut tx = store.write().await.expect("a transaction");
+        aiops::store::testing::end_leases(&mut tx).await;
+        tx.commit().await.expect("committed");
         assert_eq!(outbox.deliver(121).await, 1);
         outbox.change(&incident.id, |i| i.title = "slower".into()).await;
         outbox.deliver(2).await;

@@ -338,8 +338,8 @@ async fn logs_are_shown_in_telegram_to_those_who_may_see_them_and_as_code() {
     telegram.write(ANN, CHAT, "/logs checkout 2h error bold", json!({}));
     telegram.write(ANN, CHAT, "/logs checkout nothing-like-that", json!({}));
     telegram.write(ANN, CHAT, "/help", json!({}));
-    let english = poller(Language::English);
-    telegram::poll_once(&english).await.expect("the poll works");
+    let lease = crate::chat::poll_lease(&store.store).await;
+    telegram::poll_once(&poller(Language::English), &lease).await.expect("the poll works");
     let sent = telegram.calls("sendMessage");
     assert_eq!(sent.len(), 3, "a stranger is not answered");
     let text = sent[0]["text"].as_str().expect("text");
@@ -358,12 +358,8 @@ async fn logs_are_shown_in_telegram_to_those_who_may_see_them_and_as_code() {
         sent[2]["text"].as_str().is_some_and(|t| t.contains("/logs SERVICE [15m] [error] [words]")),
         "{sent:?}"
     );
-    drop(english);
-    let mut tx = store.store.write().await.expect("writes");
-    aiops::store::leases::end_all(&mut tx).await.expect("ended");
-    tx.commit().await.expect("committed");
     telegram.write(ANN, CHAT, "/логи checkout ошибки", json!({}));
-    telegram::poll_once(&poller(Language::Russian)).await.expect("the poll works");
+    telegram::poll_once(&poller(Language::Russian), &lease).await.expect("the poll works");
     let sent = telegram.calls("sendMessage");
     let text = sent[3]["text"].as_str().expect("text");
     assert!(text.starts_with("Строки лога с ") && text.contains("последние 10, есть и ещё:\n"), "{text}");
