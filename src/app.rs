@@ -65,7 +65,8 @@ impl App {
         lock::make_data_dir(&settings.data_dir)?;
         let embedded = settings.store.url.is_empty();
         let lock = embedded.then(|| lock::DirLock::take(&settings.data_dir)).transpose()?;
-        let store = Store::open(settings.store.url.expose(), &settings.data_dir).await?;
+        let store =
+            Store::open_when(settings.store.url.expose(), &settings.data_dir, settings.store.migrate).await?;
         if embedded {
             // The lock says that nobody else is alive: what a killed predecessor had claimed is ours at once.
             let mut tx = store.write().await?;

@@ -12,6 +12,7 @@ mod exit;
 mod explain;
 mod incident;
 mod logs;
+mod migrate;
 mod output;
 mod parent;
 mod plan;
@@ -67,6 +68,7 @@ enum Command {
     Serve(serve::Args),
     Demo(demo::Args),
     Check(check::Args),
+    Migrate(migrate::Args),
     #[command(subcommand)]
     Incident(incident::Command),
     Approve(approve::Approve),
@@ -131,6 +133,7 @@ fn run(command: Command, context: &Context) -> Result<(), Failure> {
             Command::Serve(args) => serve::run(args, context).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Check(args) => check::run(args, context).await,
+            Command::Migrate(args) => migrate::run(args, context).await,
             Command::Incident(command) => incident::run(command, context).await,
             Command::Approve(args) => approve::approve(args, context).await,
             Command::Reject(args) => approve::reject(args, context).await,

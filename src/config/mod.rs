@@ -41,7 +41,7 @@ pub use peers::{Alertmanager, HttpAuth, Prometheus};
 pub use playbooks::Playbooks;
 pub use redis::Redis;
 pub use secret::Secret;
-pub use store::{Retention, StoreSettings};
+pub use store::{MigrateWhen, Retention, StoreSettings};
 
 pub use crate::model::Language;
 

@@ -12,7 +12,18 @@ use super::{Check, Problem, Secret, check};
 pub struct StoreSettings {
     /// `postgres://…`; empty: SQLite in the data directory. A secret, because it may carry a password.
     pub url: Secret,
+    /// at_start, or explicit: then a program whose schema is not there yet refuses to start until `aiops migrate` has run.
+    pub migrate: MigrateWhen,
     pub retention: Retention,
+}
+
+/// When the schema of the store is brought up to date.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MigrateWhen {
+    #[default]
+    AtStart,
+    Explicit,
 }
 
 /// How long finished things are kept.

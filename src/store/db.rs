@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context;
 use sqlx::{
-    PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
+    Connection, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -22,6 +22,7 @@ use tracing::Instrument;
 
 use super::{
     damage,
+    migrate::{MigrateWhen, Standing},
     writer::{Turn, Writer},
 };
 
@@ -191,7 +192,16 @@ impl DerefMut for Lite {
 impl Store {
     /// Opens SQLite in `data_dir` if `url` is empty, else PostgreSQL; brings the schema up to date.
     pub async fn open(url: &str, data_dir: &Path) -> anyhow::Result<Self> {
-        let pools = if url.is_empty() { open_sqlite(data_dir).await? } else { open_postgres(url).await? };
+        Self::open_when(url, data_dir, MigrateWhen::AtStart).await
+    }
+
+    /// Like [`Store::open`], but migrates only if the settings say so; otherwise a schema that is not up to date is an error.
+    pub async fn open_when(url: &str, data_dir: &Path, when: MigrateWhen) -> anyhow::Result<Self> {
+        let pools = if url.is_empty() {
+            open_sqlite(data_dir, when).await?
+        } else {
+            open_postgres(url, when).await?
+        };
         Ok(Self { pools, bells: Arc::default() })
     }
 
@@ -335,12 +345,12 @@ async fn begin_whole(pool: &PgPool, statement: &'static str) -> Result<sqlx::Tra
     }
 }
 
-async fn open_sqlite(data_dir: &Path) -> anyhow::Result<Pools> {
+async fn open_sqlite(data_dir: &Path, when: MigrateWhen) -> anyhow::Result<Pools> {
     let path = data_dir.join("aiops.db");
     let opening = || format!("opening the store in {}", path.display());
     let (options, write) = open_file(&path).await?;
     damage::refuse(&write, &path).await?;
-    super::migrate::sqlite(&write).await.with_context(opening)?;
+    super::migrate::sqlite(&write, when).await.with_context(opening)?;
     let read = readers(options, 4).await.with_context(opening)?;
     let inbox = open_inbox(&data_dir.join("inbox.db"), &write).await?;
     let writer = Writer::new(write.acquire().await.with_context(opening)?.detach());
@@ -397,11 +407,58 @@ pub(crate) fn restrict(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("restricting {} to its owner", path.display()))
 }
 
-async fn open_postgres(url: &str) -> anyhow::Result<Pools> {
-    let options = PgConnectOptions::from_str(url)
+/// What the store's schema lacks, or has more than this program knows; changes nothing.
+pub async fn standing(url: &str, data_dir: &Path) -> anyhow::Result<Standing> {
+    if url.is_empty() {
+        let path = data_dir.join("aiops.db");
+        if !path.exists() {
+            return Ok(Standing::of_nothing());
+        }
+        let options = SqliteConnectOptions::new().filename(&path).read_only(true);
+        let opening = || format!("opening the store in {}", path.display());
+        let pool = lite_pool(1).connect_with(options).await.with_context(opening)?;
+        return super::migrate::standing_sqlite(&mut *pool.acquire().await?).await;
+    }
+    let (mut c, _) = connect_alone(&postgres_options(url)?).await?;
+    super::migrate::standing_postgres(&mut c).await
+}
+
+fn postgres_options(url: &str) -> anyhow::Result<PgConnectOptions> {
+    let options = PgConnectOptions::from_str(url);
+    Ok(options
         .map_err(|e| anyhow::anyhow!("store.url is not a PostgreSQL URL: {e}"))?
-        .application_name("aiops");
+        .application_name("aiops"))
+}
+
+/// One connection outside of the pool, without its limits, as soon as there is one; and where it leads.
+async fn connect_alone(options: &PgConnectOptions) -> anyhow::Result<(PgConnection, String)> {
     let place = format!("{}:{}", options.get_host(), options.get_port());
+    let until = Instant::now() + Duration::from_secs(5);
+    let connecting = async {
+        loop {
+            match PgConnection::connect_with(options).await.map_err(Error::from) {
+                // It may just be starting.
+                Err(e) if e.is_unavailable() && Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    };
+    let connected = match tokio::time::timeout(Duration::from_secs(10), connecting).await {
+        Ok(connected) => connected.map_err(anyhow::Error::from),
+        Err(_) => Err(anyhow::anyhow!("no answer within 10 s")),
+    };
+    Ok((connected.with_context(|| format!("connecting to PostgreSQL at {place}"))?, place))
+}
+
+async fn open_postgres(url: &str, when: MigrateWhen) -> anyhow::Result<Pools> {
+    let options = postgres_options(url)?;
+    let (mut alone, place) = connect_alone(&options).await?;
+    super::migrate::postgres(&mut alone, when)
+        .await
+        .with_context(|| format!("migrating PostgreSQL at {place}"))?;
+    alone.close().await?;
     let pool = PgPoolOptions::new()
         .max_connections(16)
         .acquire_timeout(Duration::from_secs(5))
@@ -413,7 +470,6 @@ async fn open_postgres(url: &str) -> anyhow::Result<Pools> {
         .connect_with(options)
         .await
         .with_context(|| format!("connecting to PostgreSQL at {place}"))?;
-    super::migrate::postgres(&pool).await.with_context(|| format!("migrating PostgreSQL at {place}"))?;
     Ok(Pools::Postgres(pool))
 }
 

@@ -34,7 +34,8 @@ pub mod tokens;
 mod writer;
 
 pub(crate) use db::restrict;
-pub use db::{Error, Result, Store, Tx, Wake};
+pub use db::{Error, Result, Store, Tx, Wake, standing};
+pub use migrate::{MigrateWhen, Standing};
 pub use page::Page;
 
 /// Runs one query on whichever engine the transaction is of: `sql!(tx, |c| sqlx::query("…").bind(x).execute(c))`.

@@ -100,6 +100,25 @@ impl Postgres {
         Self { url, port, child }
     }
 
+    /// A streaming standby of this cluster. From now on, what this one commits the other has too.
+    pub async fn standby(&self) -> Self {
+        let dir = scratch("standby");
+        let port = free_port();
+        let url = format!("postgres://aiops@127.0.0.1:{port}/postgres");
+        let mut command = script("postgres.sh");
+        command.arg("standby").arg(port.to_string()).arg(dir.join("data")).arg(self.port.to_string());
+        let child = Child::start(command, &dir.join("postgres.log"), Ready::Postgres(url.clone())).await;
+        let mut admin = PgConnection::connect(&self.url).await.expect("the cluster was ready");
+        for statement in ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"] {
+            sqlx::query(statement).execute(&mut admin).await.expect("we are superuser");
+        }
+        let attached = "SELECT COUNT(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        while sqlx::query_scalar::<_, i64>(attached).fetch_one(&mut admin).await.expect("answers") == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        Self { url, port, child }
+    }
+
     pub async fn create_database(&self) -> String {
         let name = format!("test_{}", uuid::Uuid::new_v4().simple());
         let mut admin = PgConnection::connect(&self.url).await.expect("the cluster was ready");
