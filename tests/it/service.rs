@@ -1,6 +1,7 @@
 //! The real binary, started with settings of the test's own, spoken to by its API, killed and started again.
 
 use std::{
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -39,6 +40,15 @@ impl Service {
         let ready = Ready::Http(format!("{url}/readyz"));
         let child = Child::start(command, &dir.join("aiops.log"), ready).await;
         Self { url, dir: dir.to_owned(), data: dir.join("data"), child, http: peers::http() }
+    }
+
+    /// Another replica, in a directory of its own, that knows the same admin token: a secret that is mounted everywhere.
+    pub async fn another_in(&self, dir: &Path, yaml: &str) -> Self {
+        for dir in [dir, &dir.join("data")] {
+            std::fs::DirBuilder::new().mode(0o700).create(dir).expect("the name is new");
+        }
+        std::fs::copy(self.data.join("admin.token"), dir.join("data/admin.token")).expect("copied");
+        Self::start_in(dir, yaml).await
     }
 
     /// The admin's, as the first start wrote it.

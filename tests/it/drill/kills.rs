@@ -173,6 +173,7 @@ impl Drill {
             cloud: if asks_hold { Reply::Hang } else { says_restart() },
             model: None,
             gate: Some(&gate),
+            replicas: 1,
         };
         let mut world = stage.set(&dir).await;
         world.shop.hold_answer(self.plans(Step));

@@ -14,17 +14,24 @@ use world::{ANN, CHAT, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_break_is_seen_told_diagnosed_fixed_and_verified_on_sqlite() {
-    drill("").await;
+    drill("", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_break_is_seen_told_diagnosed_fixed_and_verified_on_postgresql() {
     let url = peers::Postgres::database().await;
-    drill(&format!("store: {{url: '{url}'}}\n")).await;
+    drill(&format!("store: {{url: '{url}'}}\n"), 1).await;
 }
 
-async fn drill(store: &str) {
-    let world = World::start(store).await;
+/// Alerts and telemetry come to one of them; jobs, messages and polling are wherever they happen to be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_break_is_seen_told_diagnosed_fixed_and_verified_on_three_replicas() {
+    let url = peers::Postgres::database().await;
+    drill(&format!("store: {{url: '{url}'}}\n"), 3).await;
+}
+
+async fn drill(store: &str, replicas: usize) {
+    let world = World::start(store, replicas).await;
     // What is usual has to be seen before it can be missed.
     tokio::time::sleep(Duration::from_secs(14)).await;
     world.shop.breaks().await;

@@ -38,15 +38,22 @@ pub struct World {
     _ollama: Option<Ollama>,
     _prometheus: Prometheus,
     _alertmanager: Alertmanager,
+    _other_replicas: Vec<Service>,
 }
 
 impl World {
     /// Starts it all; `store` is the service's `store` section.
-    pub async fn start(store: &str) -> Self {
+    pub async fn start(store: &str, replicas: usize) -> Self {
         let model = Ollama::start(MODEL).await;
         let overloaded = Reply::Json(500, json!({"error": {"message": "overloaded"}}));
-        let stage =
-            Stage { store, playbooks: our("playbooks"), cloud: overloaded, model: Some(model), gate: None };
+        let stage = Stage {
+            store,
+            playbooks: our("playbooks"),
+            cloud: overloaded,
+            model: Some(model),
+            gate: None,
+            replicas,
+        };
         stage.set(&peers::scratch("drill")).await
     }
 }
@@ -62,11 +69,13 @@ pub struct Stage<'a> {
     pub model: Option<Ollama>,
     /// Through which Alertmanager's deliveries go, if anything is between.
     pub gate: Option<&'a Gate>,
+    /// How many of the service there are, on one store.
+    pub replicas: usize,
 }
 
 impl Stage<'_> {
     pub async fn set(self, dir: &Path) -> World {
-        let Self { store, playbooks, cloud, model: ollama, gate } = self;
+        let Self { store, playbooks, cloud, model: ollama, gate, replicas } = self;
         let (telegram, slack, pagerduty) = (Telegram::start(&[CHAT]), Slack::start(), PagerDuty::start());
         let (smtp, openai) = tokio::join!(Smtp::start(), Fake::start(cloud));
         let prometheus_port = peers::free_port();
@@ -107,6 +116,10 @@ impl Stage<'_> {
             routing_key = fakes::pagerduty::ROUTING_KEY,
         );
         let service = Service::start_in(dir, &settings).await;
+        let mut other_replicas = Vec::new();
+        for n in 1..replicas {
+            other_replicas.push(service.another_in(&dir.join(format!("replica-{n}")), &settings).await);
+        }
         if let Some(gate) = gate {
             gate.open(&service.url);
         }
@@ -124,6 +137,7 @@ impl Stage<'_> {
             _ollama: ollama,
             _prometheus: prometheus,
             _alertmanager: alertmanager,
+            _other_replicas: other_replicas,
         }
     }
 }
