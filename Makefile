@@ -1,4 +1,4 @@
-.PHONY: build test test-deploy check deps bench bench-all clean
+.PHONY: build test chaos test-deploy check deps bench bench-all clean
 
 build: ## the program, optimised: target/release/aiops
 	cargo build --release --locked
@@ -7,6 +7,10 @@ test: deps ## everything that can fail, against real servers; skips nothing
 	cargo test --locked --all-targets
 	cargo test --locked --doc
 	@if [ -e tests/readme.sh ]; then tests/readme.sh; fi
+
+KILLS ?= 200
+chaos: deps ## kill -9 at KILLS points (200) of a storm of 2,000 alerts, on SQLite and on three replicas; KILLS_SEED says which
+	KILLS=$(KILLS) cargo test --locked --test it -- kills::kills_in_a_storm --nocapture --test-threads 1
 
 test-deploy: ## image, compose file and systemd unit, really run in containers; Kubernetes manifests, checked; needs root
 	tests/deps.sh containers

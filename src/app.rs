@@ -119,8 +119,6 @@ struct Build {
     correlate: Arc<Live<crate::config::Correlate>>,
     bus: Arc<dyn Bus>,
     redis: Option<bus::Redis>,
-    /// This process, among its replicas.
-    owner: String,
     logs: Logs,
 }
 
@@ -135,7 +133,6 @@ impl Build {
             correlate: Arc::new(Live::new(settings.correlate.clone())),
             bus,
             redis,
-            owner: ids::new(),
             settings,
             keeper: Keeper::new(store.clone(), &ids::process()),
             store,
@@ -150,7 +147,7 @@ impl Build {
         self.parts.start("bus", |stop| async move { bus.run(stop).await });
         let detectors = self.detectors(&committer, left_open);
         let outbox = Arc::new(notify::Deps::new(self.store.clone(), &self.settings)?);
-        let pipeline = self.pipeline(detectors)?;
+        let pipeline = self.pipeline(detectors.clone())?;
         let (store, keeper) = (self.store.clone(), self.keeper.clone());
         if store.is_shared() {
             tracing::info!(replica = keeper.owner(), "this replica's name");
@@ -198,10 +195,7 @@ impl Build {
         let left_open = left_open.into_iter().map(AnomalyEvent::from).collect();
         let (bus, settings) = (self.bus.clone(), self.settings.detect.clone());
         let shared = self.redis.is_some();
-        let keep = shared.then(|| detect::Keep {
-            store: self.store.clone(),
-            keeper: Keeper::new(self.store.clone(), &self.owner),
-        });
+        let keep = shared.then(|| detect::Keep { store: self.store.clone(), keeper: self.keeper.clone() });
         let deps = detect::Deps { bus, settings, signals, left_open, keep };
         let detectors = Detectors::new(deps);
         let committer = committer.clone();
@@ -275,6 +269,13 @@ impl Build {
         };
         let (every, by) = (settings.intake.expire_every, keeper.clone());
         self.parts.start("expire", |stop| expire::run(deps, every, by, stop));
+        if let Some(redis) = self.redis.clone() {
+            let deps = stream::Deps { redis, settings: settings.detect.clone(), logs: self.logs.clone() };
+            let keeper = keeper.clone();
+            self.parts.start("ingest", |stop| async move {
+                keeper.run("ingest", stop, |lease, stop| stream::run(deps.clone(), lease.owner, stop)).await;
+            });
+        }
         if !settings.detect.watches.is_empty() {
             let deps = watches::Deps {
                 http,

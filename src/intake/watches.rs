@@ -23,7 +23,7 @@ use crate::{
     clock,
     config::{Prometheus, Watch},
     metrics,
-    model::{Gap, Sample},
+    model::{Gap, Said, Sample},
     owned::Keeper,
     prometheus_api::{self, ApiError, PrometheusApi},
 };

@@ -142,19 +142,21 @@ pub async fn append(store: &Store, deliveries: &[Prepared]) -> Result<()> {
 pub async fn append_held(store: &Store, lease: &Lease, deliveries: &[Prepared]) -> Result<()> {
     let mut tx = store.write().await?;
     leases::hold(&mut tx, lease).await?;
-    match &mut tx.engine {
-        Engine::Lite(_) => {
-            drop(tx);
-            return append(store, deliveries).await;
-        }
-        Engine::Postgres(t) => {
-            for group in pack(deliveries).chunks(GROUP) {
-                insert(group).build().persistent(group.len() == 1).execute(&mut **t).await?;
-            }
-        }
+    if append_within(&mut tx, deliveries).await? {
+        return tx.commit().await;
+    }
+    drop(tx);
+    append(store, deliveries).await
+}
+
+/// Appends deliveries within a transaction, where the inbox is part of the state; false where it is a file of its own.
+pub(super) async fn append_within(tx: &mut Tx, deliveries: &[Prepared]) -> Result<bool> {
+    let Engine::Postgres(t) = &mut tx.engine else { return Ok(false) };
+    for group in pack(deliveries).chunks(GROUP) {
+        insert(group).build().persistent(group.len() == 1).execute(&mut **t).await?;
     }
     tx.wake.inbox = true;
-    tx.commit().await
+    Ok(true)
 }
 
 fn insert<DB>(rows: &[Packed]) -> sqlx::QueryBuilder<DB>

@@ -18,6 +18,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "silences", include_str!("migrations/0004_silences.sql")),
     (5, "said", include_str!("migrations/0005_said.sql")),
     (6, "batches", include_str!("migrations/0006_batches.sql")),
+    (7, "partitions", include_str!("migrations/0007_partitions.sql")),
     (9, "schema_versions", include_str!("migrations/0009_schema_versions.sql")),
 ];
 

@@ -113,3 +113,29 @@ fn nothing_goes_in_circles() {
     }
     assert!(left.is_empty(), "these use each other in a circle: {left:#?}");
 }
+
+/// A proof that was renamed proves nothing.
+#[test]
+fn every_promise_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut code = String::new();
+    let mut left = vec![root.join("src"), root.join("tests/it")];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(std::fs::read_dir(&path).expect("readable").map(|e| e.expect("readable").path()));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            code += &std::fs::read_to_string(&path).expect("UTF-8");
+        }
+    }
+    let promises = std::fs::read_to_string(root.join("docs/guarantees.md")).expect("it is there");
+    let is_path = |s: &&str| {
+        s.contains("::") && s.chars().all(|c| c.is_ascii_lowercase() || "_:0123456789".contains(c))
+    };
+    let proofs: BTreeSet<&str> = promises.split('`').filter(is_path).collect();
+    assert!(proofs.len() > 10, "{proofs:?}");
+    let is_test = |path: &&str| {
+        code.contains(&format!("fn {}(", path.rsplit("::").next().expect("it has a last part")))
+    };
+    let missing: Vec<&str> = proofs.into_iter().filter(|path| !is_test(path)).collect();
+    assert!(missing.is_empty(), "docs/guarantees.md names tests that are not there: {missing:#?}");
+}

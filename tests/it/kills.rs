@@ -1,192 +1,116 @@
-//! `kill -9` at seeded moments of a small storm: what was acknowledged has its incident and its messages, and no step that
-//! must not be repeated is done twice.
+//! `kill -9` at seeded points of a storm of alerts, on one process with SQLite and on three replicas with PostgreSQL. The sender
+//! keeps the ledger: what it was told 200 for has its incident and its messages, no step that must not be repeated is done
+//! twice, and a kill doubles one message in a channel at most.
+//!
+//! `make test` runs a short form, `make chaos` the long one. `KILLS` says how many points there are, `KILLS_SEED` which ones.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    time::{Duration, Instant},
-};
+mod check;
+mod house;
+mod sender;
 
-use futures_util::future::join_all;
-use serde_json::{Value, json};
+use std::time::{Duration, SystemTime};
 
-use crate::{
-    fakes::telegram::{TOKEN, Telegram},
-    peers,
-    service::Service,
-};
+use tokio::sync::watch;
 
-const SEEDS: u64 = 20;
-const SERVICES: u64 = 4;
-const CHAT: i64 = -100_300;
+use crate::peers::Postgres;
+use house::House;
+use sender::Storm;
+
+/// What one storm is made of; the same seed, the same plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub kills: usize,
+    /// All different.
+    pub alerts: usize,
+    /// Each with an incident of its own. Those with odd numbers recover.
+    pub services: usize,
+}
+
+/// Alerts of one service, at least.
+const OF_ONE: usize = 5;
+/// The long form has so many alerts, however many kills.
+const STORM: usize = 2000;
+/// Every so many kills, so many alerts: the storm lasts as long as the killing.
+const FOR_EACH_KILL: usize = 10;
+/// Two services in so many are critical, and every channel hears of them.
+const CRITICAL: usize = 16;
+
+impl Plan {
+    fn from_environment(salt: u64) -> Self {
+        let number = |name: &str, usual: u64| {
+            std::env::var(name).map_or(usual, |v| v.parse().unwrap_or_else(|e| panic!("{name}={v}: {e}")))
+        };
+        let kills = usize::try_from(number("KILLS", 20)).expect("a reasonable number");
+        let alerts = (kills * FOR_EACH_KILL).clamp(OF_ONE, STORM);
+        Self { seed: number("KILLS_SEED", 1) ^ salt, kills, alerts, services: alerts / OF_ONE }
+    }
+
+    pub fn recovers(service: usize) -> bool {
+        service % 2 == 1
+    }
+    pub fn is_critical(service: usize) -> bool {
+        service % CRITICAL < 2
+    }
+}
+
+/// When a process was killed: it was alive before the first time, and gone after the second.
+pub type Kill = (SystemTime, SystemTime);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kill_at_any_moment_loses_nothing_and_repeats_nothing_on_sqlite() {
-    let seeds: Vec<u64> = (0..SEEDS).collect();
-    for at_once in seeds.chunks(5) {
-        join_all(at_once.iter().map(|seed| storm(*seed, ""))).await;
-    }
+async fn kills_in_a_storm_lose_nothing_and_repeat_nothing_on_sqlite() {
+    soak(Plan::from_environment(0), 1, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kill_at_any_moment_loses_nothing_and_repeats_nothing_on_postgresql() {
-    join_all((100..100 + SEEDS / 4).map(async |seed| {
-        let url = peers::Postgres::database().await;
-        storm(seed, &format!("store: {{url: '{url}'}}\n")).await;
-    }))
-    .await;
+async fn kills_in_a_storm_lose_nothing_and_repeat_nothing_on_three_replicas() {
+    let url = Postgres::database().await;
+    soak(Plan::from_environment(1 << 32), 3, Some(url)).await;
 }
 
-async fn storm(seed: u64, store: &str) {
-    let telegram = Telegram::start(&[CHAT]);
-    let dir = peers::scratch("kills");
-    let done = dir.join("done");
-    let mut service = Service::start_in(&dir, &settings(&dir, store, telegram.url())).await;
-    let mut random = Random(seed);
-    let moment = Duration::from_millis(random.below(1800));
+async fn soak(plan: Plan, replicas: usize, url: Option<String>) {
+    println!(
+        "{plan:?}, replicas: {replicas}; again: KILLS={} KILLS_SEED={}",
+        plan.kills,
+        plan.seed & 0xffff_ffff
+    );
+    let begun = SystemTime::now();
+    let mut house = House::build(&plan, replicas, url).await;
+    let (progress, follow) = watch::channel(0);
+    let mut storm = Storm::begin(&plan, house.doors(), follow);
+    let kills = kill_again_and_again(&mut house, &plan, &progress).await;
+    for replica in &mut house.replicas {
+        replica.child.wait_ready().await;
+    }
+    let ledger = storm.ends().await;
+    house.settles(&plan).await;
+    check::all(&mut house, &plan, &ledger, &kills).await;
+    println!("it took {:?}", begun.elapsed().unwrap_or_default());
+}
 
-    let begun = Instant::now();
-    let mut acknowledged: BTreeSet<u64> = BTreeSet::new();
-    let mut killed = false;
-    let deadline = Instant::now() + Duration::from_secs(90);
-    loop {
-        if !killed && begun.elapsed() >= moment {
-            service.child.kill();
-            service.child.restart().await;
-            killed = true;
+/// Kills one, sometimes two, after a while that is sometimes too short for it to have started at all.
+async fn kill_again_and_again(house: &mut House, plan: &Plan, progress: &watch::Sender<usize>) -> Vec<Kill> {
+    let mut random = Random(plan.seed);
+    let mut kills = Vec::new();
+    let count = house.replicas.len();
+    while kills.len() < plan.kills {
+        tokio::time::sleep(Duration::from_millis(random.below(1000))).await;
+        let first = random.below(count as u64) as usize;
+        let both = count > 1 && random.below(8) == 0;
+        for victim in [first, (first + 1) % count].into_iter().take(1 + usize::from(both)) {
+            let child = &mut house.replicas[victim].child;
+            assert!(!child.has_ended(), "{plan:?}: it ended by itself\n{}", child.log());
+            let before = SystemTime::now();
+            child.kill();
+            kills.push((before, SystemTime::now()));
+            child.start_again();
         }
-        // The sender repeats what was not acknowledged, as Alertmanager does; and, being one of two, also some that were.
-        for n in 0..SERVICES {
-            if (!acknowledged.contains(&n) || random.below(4) == 0)
-                && service.try_post("/api/v1/webhooks/alertmanager", &payload(seed, n)).await == Some(200)
-            {
-                acknowledged.insert(n);
-            }
+        if count == 1 && random.below(4) > 0 {
+            house.replicas[0].child.wait_ready().await;
         }
-        approve_all(&service).await;
-        if killed && acknowledged.len() as u64 == SERVICES && settled(&service).await {
-            break;
-        }
-        assert!(Instant::now() < deadline, "seed {seed} does not settle\n{}", service.child.log());
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        progress.send_replace(kills.len());
     }
-    check(seed, &service, &telegram, &done).await;
-}
-
-/// Approves whatever is asked.
-async fn approve_all(service: &Service) {
-    let page = service.get("/api/v1/approvals?state=pending").await;
-    for a in page["items"].as_array().expect("a list") {
-        let path = format!("/api/v1/approvals/{}/approve", a["id"].as_str().expect("an id"));
-        service.try_post(&path, &json!({ "plan_hash": a["plan_hash"] })).await;
-    }
-}
-
-/// Every incident has a run that is over or waits for a human, and every message is delivered.
-async fn settled(service: &Service) -> bool {
-    let page = service.get("/api/v1/incidents").await;
-    let items = page["items"].as_array().expect("a list").clone();
-    let mine: Vec<&Value> = items.iter().filter(|i| i["service"] != "aiops").collect();
-    if (mine.len() as u64) < SERVICES {
-        return false;
-    }
-    for i in mine {
-        let whole = service.get(&format!("/api/v1/incidents/{}", i["id"].as_str().expect("an id"))).await;
-        let run = whole["runs"][0]["state"].as_str().unwrap_or_default();
-        let over = ["succeeded", "needs_human", "failed"].contains(&run);
-        let told = whole["messages"].as_array().is_some_and(|m| m.iter().all(|m| m["state"] == "delivered"));
-        if !over || !told {
-            return false;
-        }
-    }
-    true
-}
-
-async fn check(seed: u64, service: &Service, telegram: &Telegram, done: &Path) {
-    let alerts = service.get("/api/v1/alerts").await;
-    let alerts = alerts["items"].as_array().expect("a list");
-    let mut incidents = BTreeMap::new();
-    for n in 0..SERVICES {
-        let name = format!("svc-{seed}-{n}");
-        let alert = alerts.iter().find(|a| a["labels"]["service"] == name.as_str());
-        let alert = alert.unwrap_or_else(|| panic!("seed {seed}: the acknowledged alert of {name} is gone"));
-        let incident = alert["incident_id"].as_str();
-        incidents.insert(name, incident.expect("an acknowledged alert has an incident").to_owned());
-    }
-    let told = telegram.messages();
-    for (name, incident) in &incidents {
-        let posts = told.iter().filter(|m| m.text.contains(&incident[incident.len() - 6..])).count();
-        assert!(
-            (1..=2).contains(&posts),
-            "seed {seed}: {posts} messages about {name}; one, and at most one twice a kill"
-        );
-    }
-    let duplicates = told.len().saturating_sub(incidents.len());
-    assert!(duplicates <= 1, "seed {seed}: {duplicates} duplicates after one kill: {told:#?}");
-
-    let lines = std::fs::read_to_string(done).unwrap_or_default();
-    for (name, incident) in &incidents {
-        let times = lines.lines().filter(|l| l == name).count();
-        let whole = service.get(&format!("/api/v1/incidents/{incident}")).await;
-        let run = &whole["runs"][0];
-        assert!(times <= 1, "seed {seed}: the step of {name} was done {times} times");
-        if run["state"] == "succeeded" {
-            assert_eq!(times, 1, "seed {seed}: {name} says succeeded, and nothing was done");
-        } else {
-            assert_eq!(run["state"], "needs_human", "seed {seed}: {run:#}");
-        }
-        assert_eq!(whole["runs"].as_array().map(Vec::len), Some(1), "seed {seed}: one approval, one run");
-    }
-}
-
-fn settings(dir: &Path, store: &str, telegram: &str) -> String {
-    let playbooks = dir.join("playbooks");
-    std::fs::create_dir(&playbooks).expect("writable");
-    let record = dir.join("record");
-    std::fs::write(&record, format!("#!/bin/sh\nsleep 0.1\necho \"$1\" >> {}\n", dir.join("done").display()))
-        .expect("writable");
-    std::fs::set_permissions(&record, std::fs::Permissions::from_mode(0o755)).expect("ours");
-    std::fs::write(playbooks.join("record.yaml"), PLAYBOOK).expect("writable");
-    format!(
-        "{store}playbooks: {{dir: '{}', executables: ['{}']}}\n\
-         notify:\n  first_delay: 200ms\n  telegram: {{token: '{TOKEN}', \
-         api: '{telegram}', chat_id: {CHAT}, allowed_users: [7], poll: 1s}}\n",
-        playbooks.display(),
-        record.display()
-    )
-}
-
-/// Writing a line twice is what must not happen, so the step is not idempotent.
-const PLAYBOOK: &str = "\
-id: record
-title: Record {{ service }}
-description: Writes one line for the service.
-match:
-  - labels: {alertname: Killable}
-params:
-  service: {type: string, from: incident service, pattern: '[a-z0-9-]{1,40}'}
-target: record/{{ service }}
-read_only: true
-steps:
-  - id: write
-    run: {command: [record, '{{ service }}']}
-    timeout: 10s
-";
-
-fn payload(seed: u64, n: u64) -> Value {
-    let service = format!("svc-{seed}-{n}");
-    let starts_at = format!("2026-01-01T00:00:{n:02}Z");
-    json!({
-        "receiver": "aiops", "status": "firing", "version": "4", "groupKey": "{}", "truncatedAlerts": 0,
-        "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "http://am.example",
-        "alerts": [{
-            "status": "firing",
-            "labels": { "alertname": "Killable", "service": service, "severity": "critical" },
-            "annotations": { "summary": format!("{service} is down") },
-            "startsAt": starts_at, "endsAt": "0001-01-01T00:00:00Z", "generatorURL": ""
-        }]
-    })
+    kills
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): the same seed, the same storm.

@@ -14,7 +14,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -211,6 +211,9 @@ pub struct Mail {
     /// Headers and body.
     #[serde(skip)]
     pub text: String,
+    /// When it arrived, by the file's time.
+    #[serde(skip, default = "SystemTime::now")]
+    pub at: SystemTime,
 }
 
 impl Smtp {
@@ -265,6 +268,7 @@ impl Mail {
         let text = fs::read(envelope.with_extension("eml")).expect("written before its envelope");
         Self {
             text: String::from_utf8_lossy(&text).into_owned(),
+            at: fs::metadata(envelope).and_then(|m| m.modified()).expect("just read"),
             ..serde_json::from_slice(&facts).expect("smtpd.py writes it")
         }
     }

@@ -1,6 +1,9 @@
 //! Slack's Web API and an incoming webhook, as far as they are used.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::SystemTime,
+};
 
 use serde_json::{Value, json};
 
@@ -33,6 +36,8 @@ pub struct Message {
     pub text: String,
     pub blocks: Vec<Value>,
     pub edits: usize,
+    /// When it was posted.
+    pub at: SystemTime,
 }
 
 impl Message {
@@ -153,7 +158,7 @@ fn call(state: &mut State, method: &str, p: &Value) -> Result<Value, &'static st
 fn post(state: &mut State, p: &Value) -> Result<String, &'static str> {
     let (text, blocks) = content(p)?;
     let ts = format!("1700000000.{:06}", state.messages.len() + state.rings.len() + 1);
-    let message = Message { ts: ts.clone(), text, blocks, edits: 0 };
+    let message = Message { ts: ts.clone(), text, blocks, edits: 0, at: SystemTime::now() };
     match p["thread_ts"].as_str() {
         None => state.messages.push(message),
         Some(main) if !state.messages.iter().any(|m| m.ts == main) => return Err("thread_not_found"),

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::{Value, json};
@@ -44,6 +44,8 @@ pub struct Message {
     pub text: String,
     pub keyboard: Value,
     pub edits: usize,
+    /// When it was posted.
+    pub at: SystemTime,
 }
 
 impl Message {
@@ -218,7 +220,8 @@ fn call(state: &mut State, method: &str, p: &Value) -> Outcome {
             )?;
             let (chat, text, keyboard) = (chat(state, p)?, text(p)?, keyboard(p)?);
             state.next_id += 1;
-            let message = Message { chat, id: state.next_id, text, keyboard, edits: 0 };
+            let message =
+                Message { chat, id: state.next_id, text, keyboard, edits: 0, at: SystemTime::now() };
             let answered = p["reply_parameters"]["message_id"].as_i64();
             let rings = answered.is_some_and(|id| state.messages.iter().any(|m| m.id == id));
             if rings { &mut state.rings } else { &mut state.messages }.push(message.clone());

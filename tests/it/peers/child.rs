@@ -62,9 +62,14 @@ impl Child {
 
     /// Starts it anew with the arguments, the port and the directory that it had, and waits until it serves.
     pub async fn restart(&mut self) {
+        self.start_again();
+        self.wait_ready().await;
+    }
+
+    /// Like [`Child::restart`], but does not wait.
+    pub fn start_again(&mut self) {
         self.stop();
         self.process = Some(spawn(&mut self.command, &self.log));
-        self.wait_ready().await;
     }
 
     /// Its number.
@@ -77,7 +82,8 @@ impl Child {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    async fn wait_ready(&mut self) {
+    /// Waits until it serves.
+    pub async fn wait_ready(&mut self) {
         let deadline = Instant::now() + READY_WITHIN;
         while !self.ready.now().await {
             assert!(!self.has_ended(), "{:?} ended before it was ready:\n{}", self.command, self.log());
@@ -101,7 +107,8 @@ impl Child {
         janitor().tell("end", group);
     }
 
-    fn has_ended(&self) -> bool {
+    /// By itself, or because it was told to.
+    pub fn has_ended(&self) -> bool {
         let Some(process) = &self.process else {
             return true;
         };
