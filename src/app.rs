@@ -21,6 +21,7 @@ use crate::{
     correlate, decide,
     detect::{self, Detectors},
     diagnose::{self, Prompts, evidence::Access},
+    export::{self, Progress},
     http, http_client, ids,
     intake::{
         commit::{Committer, NotCommitted},
@@ -33,7 +34,7 @@ use crate::{
     pipeline::Pipeline,
     playbook::Registry,
     redact,
-    search::Logs,
+    search::{Logs, elastic::Elastic},
     selfwatch,
     steps::Tools,
     store::{
@@ -65,8 +66,13 @@ impl App {
         lock::make_data_dir(&settings.data_dir)?;
         let embedded = settings.store.url.is_empty();
         let lock = embedded.then(|| lock::DirLock::take(&settings.data_dir)).transpose()?;
-        let store =
+        let mut store =
             Store::open_when(settings.store.url.expose(), &settings.data_dir, settings.store.migrate).await?;
+        if settings.elasticsearch.exports() {
+            store = store.exporting();
+        } else {
+            export::off(&store).await?;
+        }
         if embedded {
             // The lock says that nobody else is alive: what a killed predecessor had claimed is ours at once.
             let mut tx = store.write().await?;
@@ -77,10 +83,11 @@ impl App {
         let mut tx = store.read().await?;
         let left_open = anomalies::open(&mut tx).await?;
         drop(tx);
-        let (logs, keeper) = Logs::open(&settings).await?;
-        let mut build = Build::new(settings, store, logs)?;
-        if let Some(keeper) = keeper {
-            build.parts.start("logs", |stop| keeper.run(stop));
+        let breakers = Breakers::new(&settings.breaker);
+        let (logs, writer) = Logs::open(&settings, &breakers).await?;
+        let mut build = Build::new(settings, store, breakers, logs)?;
+        if let Some(writer) = writer {
+            build.parts.start("logs", |stop| writer.run(stop));
         }
         build.finish(lock, left_open)
     }
@@ -120,15 +127,17 @@ struct Build {
     bus: Arc<dyn Bus>,
     redis: Option<bus::Redis>,
     logs: Logs,
+    export: Progress,
 }
 
 impl Build {
-    fn new(settings: Arc<Settings>, store: Store, logs: Logs) -> anyhow::Result<Self> {
+    fn new(settings: Arc<Settings>, store: Store, breakers: Breakers, logs: Logs) -> anyhow::Result<Self> {
         let (bus, redis) = bus::open(&settings)?;
         Ok(Self {
             parts: parts::Parts::default(),
             http: http_client::new(),
-            breakers: Breakers::new(&settings.breaker),
+            breakers,
+            export: Progress::default(),
             registry: Arc::new(Registry::open(&settings)),
             correlate: Arc::new(Live::new(settings.correlate.clone())),
             bus,
@@ -162,6 +171,7 @@ impl Build {
         let owner = keeper.owner().to_owned();
         self.parts.start("pipeline", |stop| stages.run(owner, stop));
         self.schedules(&committer);
+        self.exporter()?;
         let slack = self.listeners();
         let server = self.server(committer, pipeline.act.clone(), outbox, slack, detectors)?;
         Ok(App {
@@ -298,6 +308,23 @@ impl Build {
         });
     }
 
+    /// Copies our own records to where the settings want them.
+    fn exporter(&mut self) -> anyhow::Result<()> {
+        let set = &self.settings.elasticsearch;
+        if !set.exports() {
+            return Ok(());
+        }
+        let deps = export::Deps {
+            store: self.store.clone(),
+            elastic: Elastic::new(set, &self.breakers)?.patient(),
+            prefix: set.export.prefix.clone(),
+            progress: self.export.clone(),
+        };
+        let keeper = self.keeper.clone();
+        self.parts.start("export", |stop| export::run(deps, keeper, stop));
+        Ok(())
+    }
+
     /// Those who listen to people's buttons and commands; what the HTTP server needs to take Slack's.
     fn listeners(&mut self) -> Option<Arc<slack::Deps>> {
         let (notify, language) = (self.settings.notify.clone(), self.settings.language);
@@ -327,12 +354,16 @@ impl Build {
         let ended = self.parts.ended();
         let breakers = self.breakers.clone();
         let (bus, logs) = (self.bus.clone(), self.logs.clone());
-        let reports: BTreeMap<&'static str, http::Report> = BTreeMap::from([
+        let mut reports: BTreeMap<&'static str, http::Report> = BTreeMap::from([
             ("breakers", Arc::new(move || json!(breakers.status())) as http::Report),
             ("bus", Arc::new(move || json!(bus.status()))),
             ("detect", Arc::new(move || detectors.status())),
             ("logs", Arc::new(move || logs.report())),
         ]);
+        if self.settings.elasticsearch.exports() {
+            let export = self.export.clone();
+            reports.insert("export", Arc::new(move || export.report()) as http::Report);
+        }
         http::serve(http::HttpDeps {
             store: self.store.clone(),
             committer,

@@ -26,6 +26,7 @@ crate::model::words!(
     /// A service that we depend on, as metrics, `aiops check` and diagnoses name it.
     Dependency {
         Prometheus = "prometheus",
+        Elasticsearch = "elasticsearch",
         OpenAi = "openai",
         Ollama = "ollama",
     }

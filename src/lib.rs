@@ -17,6 +17,7 @@ pub mod correlate;
 pub mod decide;
 pub mod detect;
 pub mod diagnose;
+pub mod export;
 pub mod http;
 pub mod http_client;
 pub mod ids;

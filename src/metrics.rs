@@ -110,6 +110,12 @@ metrics! {
     LOG_LINES_LEFT_OUT: IntCounterVec["reason"] = "aiops_log_lines_left_out_total";
     /// Questions to the log search, by backend and by what became of them.
     LOG_SEARCHES: IntCounterVec["backend", "result"] = "aiops_log_searches_total";
+    /// Copies of our own records in a search index, by kind and by what became of them (sent, refused, later).
+    EXPORTED: IntCounterVec["kind", "result"] = "aiops_exported_total";
+    /// Changes of our own records whose copies are still to be made.
+    EXPORT_WAITING: IntGauge[] = "aiops_export_waiting";
+    /// Changes of our own records that the index refused, until somebody mends that.
+    EXPORT_REFUSED: IntGauge[] = "aiops_export_refused";
     /// Records that wait on the telemetry bus.
     BUS_DEPTH: IntGauge[] = "aiops_bus_depth";
     /// Records that wait on the telemetry bus, by partition.

@@ -28,6 +28,8 @@ pg_dump postgresql-client
 redis-server redis-server
 redis-cli redis-tools
 /usr/lib/python3/dist-packages/redis/__init__.py python3-redis
+javac openjdk-17-jdk-headless
+mvn maven
 ansible-playbook ansible-core
 systemd-analyze systemd
 python3 python3
@@ -85,3 +87,4 @@ fi
 [ "${1:-}" = containers ] && exit
 "$here/real/smtp.sh" install
 "$here/real/ollama.sh" install
+"$here/real/opensearch.sh" install

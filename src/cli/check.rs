@@ -1,5 +1,6 @@
 //! `aiops check`: says what is wrong with the settings, the files and the playbooks, and who cannot be reached.
 
+mod elasticsearch;
 mod files;
 mod finding;
 mod peers;
@@ -15,6 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   aiops check --config /etc/aiops/aiops.yaml && systemctl reload aiops
   aiops check --offline               settings, files and playbooks only
+  aiops check --fix                   install index templates and a lifecycle for our records in Elasticsearch or OpenSearch
   aiops check --json | jq '.findings[] | select(.level == \"error\")'
 
 Every line says where and, if something is wrong, what would be right. Exit status: 0 nothing is wrong (advice does not count),
@@ -27,6 +29,9 @@ pub struct Args {
     /// Reach nobody: only what is on this machine's disk
     #[arg(long)]
     offline: bool,
+    /// Install what our own indices need in Elasticsearch or OpenSearch, and try again what they refused
+    #[arg(long, conflicts_with = "offline")]
+    fix: bool,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -40,6 +45,10 @@ pub async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     playbooks::check(settings, &mut findings);
     if !args.offline {
         peers::check(settings, &mut findings).await;
+        let ready = elasticsearch::check(settings, args.fix, &mut findings).await;
+        if args.fix && ready {
+            elasticsearch::retry(&args.server, context, &mut findings).await;
+        }
         running::check(&args.server, context, &mut findings).await;
     }
     let bad = findings.count(Level::Error);

@@ -6,6 +6,7 @@ mod check;
 mod correlate;
 mod detect;
 mod diagnose;
+mod elasticsearch;
 mod http;
 mod intake;
 mod live;
@@ -29,6 +30,7 @@ pub use check::{Check, Problem};
 pub use correlate::{AnomalyOpens, Correlate, MaintenanceWindow};
 pub use detect::{BusSettings, Detect, Watch};
 pub use diagnose::{Diagnose, Queries};
+pub use elasticsearch::{ElasticAuth, ElasticLogs, Elasticsearch, Export, Fields};
 pub use http::Http;
 pub use intake::{BUILT_IN, Basic, Intake, Mapping, Source};
 pub use live::Live;
@@ -66,6 +68,7 @@ pub struct Settings {
     pub redis: Redis,
     pub detect: Detect,
     pub logs: Logs,
+    pub elasticsearch: Elasticsearch,
     pub correlate: Correlate,
     pub playbooks: Playbooks,
     pub breaker: Breaker,
@@ -112,6 +115,7 @@ impl Default for Settings {
             redis: Redis::default(),
             detect: Detect::default(),
             logs: Logs::default(),
+            elasticsearch: Elasticsearch::default(),
             correlate: Correlate::default(),
             playbooks: Playbooks::default(),
             breaker: Breaker::default(),
@@ -147,6 +151,7 @@ impl Check for Settings {
             problems.push(Problem::new("detect.watches", "need prometheus.url, the server that is asked"));
         }
         self.logs.check("logs", problems);
+        self.elasticsearch.check("elasticsearch", problems);
         self.correlate.check("correlate", problems);
         self.playbooks.check("playbooks", problems);
         self.breaker.check("breaker", problems);

@@ -135,6 +135,14 @@ phrases! {
     OfTrace { what: Said, trace: String } "{what} (trace {trace})", "{what} (трасса {trace})";
 
     // What could not be seen.
+    NoSuchIndex { index: String } "no index is called {index}", "нет индекса {index}";
+    ShardsMissing { failed: i64, total: i64 }
+        "{failed} of {total} parts of the index did not answer",
+        "не ответили части индекса: {failed} из {total}";
+    CutShort {} "the search was cut short by its time limit", "поиск прерван по времени, ответ неполный";
+    MomentCutShort { most: i64 }
+        "a moment with more than {most} lines is shown in part",
+        "за один момент больше {most} строк, показаны не все";
     LinesNotKept { count: String }
         "{count} log lines of that time were not kept for search",
         "строк лога за это время не сохранено для поиска: {count}";

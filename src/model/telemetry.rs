@@ -21,21 +21,24 @@ impl LogLevel {
     /// Reads a level as log shippers spell it (`WARNING`, `err`, `crit`), syslog severity numbers `0`–`7`, and the
     /// numbers `10`–`60` of pino, bunyan and Python's `levelno`.
     pub fn parse(text: &str) -> Option<Self> {
-        // No word below is longer, and most lines have a level: no allocation for it.
-        let (text, mut lower) = (text.trim(), [0_u8; 16]);
-        let lower = lower.get_mut(..text.len())?;
-        lower.copy_from_slice(text.as_bytes());
-        lower.make_ascii_lowercase();
-        Some(match std::str::from_utf8(lower).ok()? {
-            "trace" | "finest" | "verbose" | "10" => Self::Trace,
-            "debug" | "dbg" | "fine" | "7" | "20" => Self::Debug,
-            "info" | "information" | "informational" | "notice" | "6" | "5" | "30" => Self::Info,
-            "warn" | "warning" | "4" | "40" => Self::Warn,
-            "error" | "err" | "severe" | "3" | "50" => Self::Error,
-            "fatal" | "crit" | "critical" | "alert" | "emerg" | "emergency" | "panic" | "2" | "1" | "0"
-            | "60" => Self::Fatal,
-            _ => return None,
-        })
+        // Most lines have a level: no allocation for it.
+        let word = text.trim();
+        let spelled = |level: &Self| level.spellings().iter().any(|s| s.eq_ignore_ascii_case(word));
+        Self::ALL.iter().copied().find(spelled)
+    }
+
+    /// All that [`LogLevel::parse`] reads as this level, in small letters.
+    pub fn spellings(self) -> &'static [&'static str] {
+        match self {
+            Self::Trace => &["trace", "finest", "verbose", "10"],
+            Self::Debug => &["debug", "dbg", "fine", "7", "20"],
+            Self::Info => &["info", "information", "informational", "notice", "6", "5", "30"],
+            Self::Warn => &["warn", "warning", "4", "40"],
+            Self::Error => &["error", "err", "severe", "3", "50"],
+            Self::Fatal => {
+                &["fatal", "crit", "critical", "alert", "emerg", "emergency", "panic", "2", "1", "0", "60"]
+            }
+        }
     }
 }
 

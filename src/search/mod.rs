@@ -1,9 +1,10 @@
-//! Log search: one interface over the lines that came through our own intake (`lite`, SQLite FTS5), for people, chats and
-//! diagnoses. What it hands on is masked, bounded and one line a message.
+//! Log search: one interface over Elasticsearch and OpenSearch (`elastic`) and over the lines that came through our own intake
+//! (`lite`, SQLite FTS5), for people, chats and diagnoses. What it hands on is masked, bounded and one line a message.
 //!
 //! A question is a typed structure. Whatever a person or a log line contributes is a value in it, and becomes no part of a query
 //! language: words are words, and `*` is an asterisk.
 
+pub mod elastic;
 mod lite;
 
 use std::{sync::Arc, time::Duration};
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    breaker::Breakers,
     clock,
     config::Settings,
     metrics,
@@ -26,6 +28,7 @@ crate::model::words!(
     /// Who is asked; a metric label.
     Backend {
         Sqlite = "sqlite",
+        Elasticsearch = "elasticsearch",
     }
 );
 
@@ -169,8 +172,16 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// Opens what the settings name. The second part is what keeps the embedded index up to date, to be run until the end.
-    pub async fn open(settings: &Settings) -> anyhow::Result<(Self, Option<lite::Writer>)> {
+    /// Opens what the settings name: Elasticsearch before the embedded index. The second part is what keeps that up to date, to be
+    /// run until the end.
+    pub async fn open(
+        settings: &Settings,
+        breakers: &Breakers,
+    ) -> anyhow::Result<(Self, Option<lite::Writer>)> {
+        if settings.elasticsearch.is_on() {
+            let elastic = elastic::Elastic::new(&settings.elasticsearch, breakers)?;
+            return Ok((Self::over(Arc::new(elastic)), None));
+        }
         if !settings.store.url.is_empty() {
             // A file beside each replica would show one replica's share of the lines as if it were all of them.
             return Ok((Self { missing: "elasticsearch.urls", ..Self::default() }, None));

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::FromRow;
 
-use super::{Error, Page, Result, Tx, exec, page, row, sql};
+use super::{Error, Page, Result, Tx, exports, page, row, sql};
 use crate::model::{Actor, sha256_hex};
 
 /// One act of a person, or of the program in its own name.
@@ -76,9 +76,10 @@ pub async fn add(
     let previous = previous.unwrap_or_default();
     let (at, actor, detail) = (row::micros(crate::clock::now()), row::to_json(actor), row::to_json(detail));
     let hash = hash(&previous, at, &actor, action, object, &detail);
-    exec!(tx, |c| {
-        sqlx::query(
-        "INSERT INTO audit (at, actor, action, object, detail, previous, hash) VALUES ($1, $2, $3, $4, $5, $6, $7)"
+    let seq: i64 = sql!(tx, |c| {
+        sqlx::query_scalar(
+        "INSERT INTO audit (at, actor, action, object, detail, previous, hash) VALUES ($1, $2, $3, $4, $5, $6, $7) \
+         RETURNING seq"
     )
     .bind(at)
     .bind(&actor)
@@ -87,8 +88,20 @@ pub async fn add(
     .bind(&detail)
     .bind(&previous)
     .bind(&hash)
+    .fetch_one(c)
     })?;
-    Ok(())
+    exports::note(tx, exports::Kind::Audit, &[seq.to_string()]).await
+}
+
+pub async fn get(tx: &mut Tx, seq: i64) -> Result<Option<Entry>> {
+    let row: Option<Row> = sql!(tx, |c| {
+        sqlx::query_as(
+            "SELECT seq, at, actor, action, object, detail, previous, hash FROM audit WHERE seq = $1",
+        )
+        .bind(seq)
+        .fetch_optional(c)
+    })?;
+    row.map(Row::model).transpose()
 }
 
 /// Newest first; the cursor is the sequence number.

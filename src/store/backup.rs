@@ -78,7 +78,7 @@ pub async fn open_copies(dir: &Path) -> anyhow::Result<Store> {
         trimmed: Arc::new(applied.into()),
     };
     let write = Writer::new(state.acquire().await?.detach());
-    Ok(Store { pools: Pools::Lite { write, read: state, inbox }, bells: Arc::default() })
+    Ok(Store::over(Pools::Lite { write, read: state, inbox }))
 }
 
 async fn whole(path: &Path) -> anyhow::Result<SqlitePool> {
@@ -104,7 +104,7 @@ pub async fn open_postgres(url: &str) -> anyhow::Result<Store> {
         .connect_with(options)
         .await
         .with_context(|| format!("connecting to PostgreSQL at {place}"))?;
-    Ok(Store { pools: Pools::Postgres(pool), bells: Arc::default() })
+    Ok(Store::over(Pools::Postgres(pool)))
 }
 
 /// Names the snapshot that this transaction reads, so that `pg_dump --snapshot` reads the same while it lasts.

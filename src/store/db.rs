@@ -125,6 +125,8 @@ pub struct Bells {
 pub struct Store {
     pub(super) pools: Pools,
     pub bells: Arc<Bells>,
+    /// Whether changes are noted for the export.
+    exports: bool,
 }
 
 #[derive(Clone)]
@@ -156,6 +158,8 @@ pub struct Tx {
     pub(super) wake: Wake,
     /// The inbox row up to which this transaction applies, once it is committed.
     pub(super) applies: Option<(Arc<AtomicI64>, i64)>,
+    /// Whether changes are noted for the export.
+    pub(super) exports: bool,
     bells: Arc<Bells>,
 }
 
@@ -202,7 +206,16 @@ impl Store {
         } else {
             open_postgres(url, when).await?
         };
-        Ok(Self { pools, bells: Arc::default() })
+        Ok(Self::over(pools))
+    }
+
+    pub(super) fn over(pools: Pools) -> Self {
+        Self { pools, bells: Arc::default(), exports: false }
+    }
+
+    /// From now on, changes of records that are exported are noted with them. For the start, before anybody has a clone.
+    pub fn exporting(self) -> Self {
+        Self { exports: true, ..self }
     }
 
     /// A transaction for reading: one snapshot of everything.
@@ -235,7 +248,7 @@ impl Store {
     }
 
     fn begun(&self, engine: Engine) -> Tx {
-        Tx { engine, wake: Wake::default(), applies: None, bells: self.bells.clone() }
+        Tx { engine, wake: Wake::default(), applies: None, exports: self.exports, bells: self.bells.clone() }
     }
 
     /// `sqlite` or `postgresql`.

@@ -2,7 +2,7 @@
 
 use sqlx::FromRow;
 
-use super::{Result, Tx, exec, row, sql};
+use super::{Result, Tx, exec, exports, row, sql};
 use crate::model::{Diagnosis, Phrase, Said};
 
 #[derive(FromRow)]
@@ -44,7 +44,14 @@ pub async fn save(tx: &mut Tx, d: &Diagnosis) -> Result<()> {
     .bind(row::micros(d.created_at))
     .bind(phrases(d))
     })?;
-    Ok(())
+    exports::note(tx, exports::Kind::Diagnosis, &[&d.id]).await
+}
+
+pub async fn get(tx: &mut Tx, id: &str) -> Result<Option<Diagnosis>> {
+    let row: Option<Row> = sql!(tx, |c| {
+        sqlx::query_as("SELECT body, said FROM diagnoses WHERE id = $1").bind(id).fetch_optional(c)
+    })?;
+    row.map(Row::model).transpose()
 }
 
 pub async fn of(tx: &mut Tx, incident_id: &str) -> Result<Vec<Diagnosis>> {

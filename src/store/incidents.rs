@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::{Page, Result, Tx, exec, insert_all, page, row, rows_in, sql};
+use super::{Page, Result, Tx, exec, exports, insert_all, page, row, rows_in, sql};
 use crate::model::{Incident, IncidentState, Severity};
 
 #[derive(FromRow)]
@@ -216,7 +216,8 @@ pub async fn save_held(tx: &mut Tx, all: &[&Held]) -> Result<()> {
          title_said = excluded.title_said, resolved_by_said = excluded.resolved_by_said, flips = excluded.flips"
     );
     tx.wake.timeline = true;
-    Ok(())
+    let ids: Vec<&str> = all.iter().map(|h| h.incident.id.as_str()).collect();
+    exports::note(tx, exports::Kind::Incident, &ids).await
 }
 
 /// Writes what people may change of one that is there.
@@ -233,7 +234,7 @@ pub async fn save(tx: &mut Tx, i: &Incident) -> Result<()> {
     .bind(i.resolved_by.as_ref().and_then(row::phrase))
     })?;
     tx.wake.timeline = true;
-    Ok(())
+    exports::note(tx, exports::Kind::Incident, &[&i.id]).await
 }
 
 /// Something changed that people should see: the version grows, and every message about it falls due.
@@ -243,6 +244,7 @@ pub async fn touch(tx: &mut Tx, id: &str) -> Result<()> {
         .bind(id)
         .bind(row::micros(now)))?;
     tx.wake.timeline = true;
+    exports::note(tx, exports::Kind::Incident, &[id]).await?;
     super::messages::fall_due(tx, &[id], now).await
 }
 

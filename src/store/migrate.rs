@@ -19,6 +19,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "said", include_str!("migrations/0005_said.sql")),
     (6, "batches", include_str!("migrations/0006_batches.sql")),
     (7, "partitions", include_str!("migrations/0007_partitions.sql")),
+    (8, "exports", include_str!("migrations/0008_exports.sql")),
     (9, "schema_versions", include_str!("migrations/0009_schema_versions.sql")),
 ];
 

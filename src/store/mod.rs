@@ -13,6 +13,7 @@ mod db;
 pub mod decisions;
 pub mod diagnoses;
 pub mod evidence;
+pub mod exports;
 pub mod flags;
 pub mod inbox;
 pub mod incidents;

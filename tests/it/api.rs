@@ -165,6 +165,7 @@ async fn the_document_lists_every_route_and_every_route_is_there() {
         ("POST", "/api/v2/alerts"),
         ("POST", "/api/v1/changes"),
         ("GET", "/api/v1/logs"),
+        ("POST", "/api/v1/export/retry"),
         ("POST", "/api/v1/logs"),
         ("POST", "/api/v1/metrics"),
         ("POST", "/api/v1/incidents/x/ack"),

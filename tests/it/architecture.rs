@@ -18,8 +18,8 @@ const FLOORS: [&[&str]; 8] = [
     &["app", "cli"],
 ];
 
-const STAGES: [&str; 9] =
-    ["act", "correlate", "decide", "detect", "diagnose", "intake", "notify", "selfwatch", "verify"];
+const STAGES: [&str; 10] =
+    ["act", "correlate", "decide", "detect", "diagnose", "export", "intake", "notify", "selfwatch", "verify"];
 
 /// Top-level module → the top-level modules that it uses.
 fn imports() -> BTreeMap<String, BTreeSet<String>> {
@@ -98,6 +98,25 @@ fn imports_go_down() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The client libraries of other services stay behind one module each.
+#[test]
+fn one_module_alone_knows_the_elasticsearch_client() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut left, mut found) = (vec![src.clone()], BTreeSet::new());
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(std::fs::read_dir(&path).expect("readable").map(|e| e.expect("readable").path()));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("UTF-8");
+        // A module of ours may have the name, too.
+        if text.contains("elasticsearch::") && !text.contains("mod elasticsearch;") {
+            found.insert(path.parent().expect("a folder").strip_prefix(&src).expect("under src").to_owned());
+        }
+    }
+    assert_eq!(found, [Path::new("search/elastic").to_owned()].into());
 }
 
 #[test]

@@ -297,6 +297,31 @@ impl Ollama {
     }
 }
 
+/// OpenSearch, one node without security; also what we have for an Elasticsearch.
+pub struct OpenSearch {
+    pub url: String,
+    pub child: Child,
+}
+
+impl OpenSearch {
+    /// One that all tests of this run share, each with indices of its own.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<OpenSearch> = OnceCell::const_new();
+        SHARED.get_or_init(|| Self::start(&[])).await
+    }
+
+    /// One of its own, with further settings of `opensearch.yml`, for a test that stops or overloads it.
+    pub async fn start(settings: &[&str]) -> Self {
+        let dir = scratch("opensearch");
+        let (url, port) = free_url();
+        let mut command = script("opensearch.sh");
+        command.arg("run").arg(port.to_string()).arg(dir.join("data")).args(settings);
+        let ready = Ready::Http(format!("{url}/_cluster/health?wait_for_status=yellow&timeout=1s"));
+        let child = Child::start(command, &dir.join("opensearch.log"), ready).await;
+        Self { url, child }
+    }
+}
+
 /// An HTTP client that goes through no proxy.
 pub fn http() -> reqwest::Client {
     // The second call and every later one finds it installed.

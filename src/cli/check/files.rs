@@ -11,8 +11,8 @@ use super::finding::Findings;
 use crate::config::{Loaded, Settings};
 
 /// Keys whose values are secrets, in any section.
-const SECRET_KEYS: [&str; 7] =
-    ["token", "bearer", "password", "key", "signing_secret", "routing_key", "webhook"];
+const SECRET_KEYS: [&str; 8] =
+    ["token", "bearer", "password", "key", "api_key", "signing_secret", "routing_key", "webhook"];
 
 pub fn settings(loaded: &Loaded, findings: &mut Findings) {
     let Some(file) = &loaded.file else {

@@ -35,6 +35,7 @@ fn report(status: &Value, findings: &mut Findings) {
     for found in status["channels"].as_array().into_iter().flatten() {
         channel(found, findings);
     }
+    export(&status["export"], findings);
     for breaker in status["breakers"].as_array().into_iter().flatten() {
         let word = |key: &str| breaker[key].as_str().unwrap_or("unknown").to_owned();
         let at = format!("breaker {}", word("name"));
@@ -45,6 +46,27 @@ fn report(status: &Value, findings: &mut Findings) {
                 format!("{state} since {}: the server found: {}", word("since"), word("last_error")),
             ),
         }
+    }
+}
+
+/// The copies of our own records; nothing if there is no export.
+fn export(export: &Value, findings: &mut Findings) {
+    if !export.is_object() {
+        return;
+    }
+    let count = |key: &str| export[key].as_u64().unwrap_or(0);
+    let (waiting, refused) = (count("waiting"), count("refused"));
+    if refused > 0 {
+        let why = export["refusal"].as_str().unwrap_or("no reason is kept");
+        findings.error(
+            "export",
+            format!("{refused} changes were refused ({why}); mend the index, then run `aiops check --fix`"),
+        );
+    }
+    match export["error"].as_str() {
+        Some(error) => findings.error("export", format!("{waiting} changes wait: {error}")),
+        None if refused == 0 => findings.ok("export", format!("{waiting} changes wait")),
+        None => {}
     }
 }
 

@@ -8,6 +8,7 @@ mod audit;
 mod automation;
 mod events;
 mod explain;
+mod export;
 mod incidents;
 mod logs;
 mod playbooks;
@@ -39,6 +40,7 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(playbooks::run)
         .service(audit::list)
         .service(explain::explain)
+        .service(export::retry)
         .service(status::status)
         .service(automation::stop)
         .service(automation::start)

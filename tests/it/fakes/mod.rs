@@ -42,6 +42,7 @@ impl Answer {
 pub struct Request {
     pub method: String,
     pub path: String,
+    pub query: String,
     pub authorization: String,
     pub content_type: String,
     pub body: String,
@@ -87,6 +88,7 @@ fn read(request: &HttpRequest, body: &web::Bytes) -> Request {
     Request {
         method: request.method().to_string(),
         path: request.path().to_owned(),
+        query: request.query_string().to_owned(),
         authorization: header("authorization"),
         content_type: header("content-type"),
         body: String::from_utf8_lossy(body).into_owned(),

@@ -5,6 +5,7 @@ mod clock;
 mod damage;
 mod descriptors;
 mod disk;
+mod elasticsearch;
 
 use std::time::{Duration, Instant};
 

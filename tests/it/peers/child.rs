@@ -13,7 +13,8 @@ use tokio::net::TcpStream;
 use super::http;
 use super::janitor::janitor;
 
-const READY_WITHIN: Duration = Duration::from_secs(30);
+/// A Java server starts in five seconds, and in many times that on a machine that is busy.
+const READY_WITHIN: Duration = Duration::from_secs(300);
 const STOPS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A process that serves something, in a process group of its own. Dropping it ends the whole group.

@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use aiops::{
+    breaker::Breakers,
     clock,
     config::Settings,
     diagnose::evidence::gather,
@@ -14,7 +15,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{LONG, about, eventually, record};
+use super::{LONG, about, eventually, patient, record};
 use crate::{
     fakes::telegram::Telegram,
     llm::scene::{self, Scene},
@@ -36,7 +37,7 @@ impl Kept {
         let mut settings = Settings { data_dir: dir.to_owned(), ..Settings::default() };
         settings.logs.max_rate = 1_000_000;
         change(&mut settings);
-        let (logs, writer) = Logs::open(&settings).await.expect("opens");
+        let (logs, writer) = Logs::open(&settings, &Breakers::new(&settings.breaker)).await.expect("opens");
         let stop = CancellationToken::new();
         let writer = tokio::spawn(writer.expect("it keeps lines").run(stop.clone()));
         Self { logs, stop, writer }
@@ -263,6 +264,7 @@ async fn a_diagnosis_sees_what_came_up_with_the_onset_and_not_what_was_always_th
     .await;
     assert!(count > 1900);
     scene.deps.access.logs = kept.logs.clone();
+    patient(&mut scene);
     let (facts, missing) = gather(&about, &scene.deps.access, LONG).await;
     let logs: Vec<_> = facts.iter().filter(|f| f.source.as_str() == "logs").collect();
     assert_eq!(logs.len(), 2, "{logs:#?}");
@@ -291,7 +293,8 @@ async fn without_a_place_to_search_the_gap_is_named() {
     let store = stores::postgres().await;
     let mut settings = scene::settings();
     settings.store.url = aiops::config::Secret::new("postgres://elsewhere");
-    let (logs, writer) = Logs::open(&settings).await.expect("nothing to open");
+    let (logs, writer) =
+        Logs::open(&settings, &Breakers::new(&settings.breaker)).await.expect("nothing to open");
     assert!(writer.is_none(), "no file beside a replica");
     let error = logs.lines(&last_hours(""), LONG).await.expect_err("nobody to ask");
     assert_eq!(error.to_string(), "not configured (elasticsearch.urls)");

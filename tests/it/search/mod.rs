@@ -1,6 +1,8 @@
-//! Log search, by the API, the command line, chats and diagnoses.
+//! Log search, by the API, the command line, chats and diagnoses: the embedded one, and a real OpenSearch.
 
 mod kept;
+mod lifecycle;
+mod opensearch;
 
 use std::time::Duration;
 
@@ -27,6 +29,11 @@ pub fn record(at: Timestamp, service: &str, level: LogLevel, message: &str) -> L
     }
 }
 
+/// A name of this test's own in a server that tests share.
+pub fn unique(name: &str) -> String {
+    format!("{name}-{}", uuid::Uuid::new_v4().simple())
+}
+
 /// Asks until there is an answer.
 pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     let deadline = std::time::Instant::now() + LONG;
@@ -37,6 +44,13 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
         assert!(std::time::Instant::now() < deadline, "not within {LONG:?}: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Evidence may take as long as it likes: these tests are not about speed.
+pub fn patient(scene: &mut Scene) {
+    let mut settings = aiops::config::Settings::clone(&scene.deps.access.settings);
+    settings.diagnose.evidence_timeout = LONG;
+    scene.deps.access.settings = std::sync::Arc::new(settings);
 }
 
 /// The broken shop of a scene, as evidence sources are told of it.
