@@ -107,12 +107,13 @@ impl Story {
     }
 
     fn health(&mut self, broke_at: Option<Timestamp>, healed_at: Option<Timestamp>) -> Result<(), Failure> {
-        if healed_at.is_some() {
-            return self.screen.world("shop_healed", &words::HEALED);
-        }
+        // On a busy machine both may be news at once.
         if self.broke_at.is_none() && broke_at.is_some() {
             self.broke_at = broke_at;
-            return self.screen.world("shop_broke", &words::BROKE);
+            self.screen.world("shop_broke", &words::BROKE)?;
+        }
+        if healed_at.is_some() {
+            self.screen.world("shop_healed", &words::HEALED)?;
         }
         Ok(())
     }
