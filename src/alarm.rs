@@ -13,6 +13,8 @@ crate::model::words!(
         InboxAging = "inbox_aging",
         /// Nothing can be made durable: senders are told 503.
         StoreFailing = "store_failing",
+        /// More comes in than can be handled: telemetry, or more, is shed.
+        Overloaded = "overloaded",
         /// Due jobs wait too long.
         JobsAging = "jobs_aging",
         /// A channel refuses for good, or a message missed its deadline.
@@ -29,7 +31,7 @@ impl Alarm {
     pub fn severity(self) -> Severity {
         match self {
             Self::InboxAging | Self::StoreFailing | Self::JobsAging | Self::MessageDead => Severity::Critical,
-            Self::DetectorStarving | Self::ReconcilerBlind => Severity::Warning,
+            Self::Overloaded | Self::DetectorStarving | Self::ReconcilerBlind => Severity::Warning,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Wires the parts together: opens the store, starts everything in order, and stops it in reverse order.
 
 mod lock;
+mod overload;
 mod parts;
 mod schedule;
 
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     act,
+    admission::Admission,
     breaker::Breakers,
     bus::{self, Bus},
     clock,
@@ -128,6 +130,7 @@ struct Build {
     redis: Option<bus::Redis>,
     logs: Logs,
     export: Progress,
+    admission: Arc<Admission>,
 }
 
 impl Build {
@@ -142,6 +145,7 @@ impl Build {
             correlate: Arc::new(Live::new(settings.correlate.clone())),
             bus,
             redis,
+            admission: Arc::new(Admission::new(settings.overload.clone())),
             settings,
             keeper: Keeper::new(store.clone(), &ids::process()),
             store,
@@ -163,6 +167,17 @@ impl Build {
             let attending = keeper.clone();
             self.parts.start("member", |stop| async move { attending.attend(stop).await });
         }
+        let gauges = overload::Gauges {
+            store: self.store.clone(),
+            committer: committer.clone(),
+            bus: self.bus.clone(),
+            bus_bounds: match self.settings.redis.is_on() {
+                true => (self.settings.redis.max_records, self.settings.redis.max_bytes),
+                false => (self.settings.detect.bus.max_records, self.settings.detect.bus.max_bytes),
+            },
+        };
+        let admission = self.admission.clone();
+        self.parts.start("overload", |stop| overload::watch(admission, gauges, stop));
         let replica = store.is_shared().then(|| keeper.owner().to_owned());
         self.parts.start("selfwatch", |stop| selfwatch::run(store, replica, stop));
         let delivering = outbox.clone();
@@ -230,6 +245,7 @@ impl Build {
             breakers: self.breakers.clone(),
             telemetry: Arc::new(detectors),
             logs: self.logs.clone(),
+            admission: self.admission.clone(),
         };
         let diagnose = diagnose::Deps {
             access,
@@ -254,6 +270,7 @@ impl Build {
             decide: decide::Deps { store: store.clone(), registry: self.registry.clone() },
             act: act::Deps { store: store.clone(), tools: tools.clone() },
             verify: verify::Deps { store: store.clone(), tools },
+            admission: self.admission.clone(),
         }))
     }
 
@@ -352,13 +369,14 @@ impl Build {
         detectors: Detectors,
     ) -> anyhow::Result<http::Server> {
         let ended = self.parts.ended();
-        let breakers = self.breakers.clone();
+        let (breakers, overload) = (self.breakers.clone(), self.admission.clone());
         let (bus, logs) = (self.bus.clone(), self.logs.clone());
         let mut reports: BTreeMap<&'static str, http::Report> = BTreeMap::from([
             ("breakers", Arc::new(move || json!(breakers.status())) as http::Report),
             ("bus", Arc::new(move || json!(bus.status()))),
             ("detect", Arc::new(move || detectors.status())),
             ("logs", Arc::new(move || logs.report())),
+            ("overload", Arc::new(move || json!(overload.status()))),
         ]);
         if self.settings.elasticsearch.exports() {
             let export = self.export.clone();
@@ -367,6 +385,7 @@ impl Build {
         http::serve(http::HttpDeps {
             store: self.store.clone(),
             committer,
+            admission: self.admission.clone(),
             act,
             bus: self.bus.clone(),
             logs: self.logs.clone(),

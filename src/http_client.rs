@@ -37,3 +37,23 @@ pub fn retry_after(answer: &reqwest::Response) -> Option<Duration> {
     let value = answer.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
     value.trim().parse().ok().map(Duration::from_secs)
 }
+
+/// How far the clock of whoever gave this answer is ahead of ours, in seconds, by its `Date`.
+pub fn ahead(headers: &reqwest::header::HeaderMap) -> Option<i64> {
+    let date = headers.get(reqwest::header::DATE)?.to_str().ok()?;
+    let at = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();
+    Some(at.as_second() - crate::clock::now().as_second())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_tells_how_far_a_clock_is_ahead() {
+        let mut headers = reqwest::header::HeaderMap::new();
+        assert_eq!(ahead(&headers), None);
+        headers.insert("date", "Sun, 06 Nov 1994 08:49:37 GMT".parse().expect("a value"));
+        assert!(ahead(&headers).expect("a date") < -900_000_000);
+    }
+}

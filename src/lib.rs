@@ -5,6 +5,7 @@
 //! (`act`), checked (`verify`) and told of (`notify`). `pipeline` knows the order; nothing else does.
 
 pub mod act;
+pub mod admission;
 pub mod alarm;
 pub mod app;
 pub mod bot_api;

@@ -36,6 +36,16 @@ metrics! {
     INTAKE_REJECTED: IntCounterVec["kind"] = "aiops_intake_rejected_total";
     /// Items not taken because the service was under pressure; the sender was told 503.
     INTAKE_SHED: IntCounterVec["kind"] = "aiops_intake_shed_total";
+    /// Records that were left out because the service was overloaded and judges only some services, by source kind.
+    INTAKE_SAMPLED_OUT: IntCounterVec["kind"] = "aiops_intake_sampled_out_total";
+    /// How overloaded the service is: 0 normal, 1 strained, 2 shedding telemetry, 3 taking critical alerts only, 4 taking nothing.
+    OVERLOAD_LEVEL: IntGauge[] = "aiops_overload_level";
+    /// Changes of that level, by the level entered.
+    OVERLOAD_CHANGES: IntCounterVec["level"] = "aiops_overload_changes_total";
+    /// Deliveries that were told 503 because of that level, by source kind.
+    OVERLOAD_REFUSED: IntCounterVec["kind"] = "aiops_overload_refused_deliveries_total";
+    /// Work of our own that was put off because of that level, by kind.
+    OVERLOAD_POSTPONED: IntCounterVec["work"] = "aiops_overload_postponed_total";
     /// Invalid UTF-8 sequences that were replaced in telemetry, by source kind.
     INTAKE_REPLACED: IntCounterVec["kind"] = "aiops_intake_replaced_sequences_total";
     /// Log messages that were cut to the limit, by source kind.
@@ -58,6 +68,10 @@ metrics! {
     INBOX_DEPTH: IntGauge[] = "aiops_inbox_depth";
     /// Age in milliseconds of the oldest inbox delivery that waits.
     INBOX_AGE_MS: IntGauge[] = "aiops_inbox_age_milliseconds";
+    /// How long a delivery that is taken now will wait, in milliseconds, at the pace of correlation; 0 while that is not known.
+    INBOX_WAIT_MS: IntGauge[] = "aiops_inbox_wait_milliseconds";
+    /// Alerts and anomalies that correlation has taken off the inbox.
+    INBOX_TAKEN: IntCounter[] = "aiops_inbox_taken_total";
     /// Inbox rows that could not be read back and were set aside.
     INBOX_DEAD: IntCounter[] = "aiops_inbox_dead_total";
     /// Incidents that are not resolved.

@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
-    act, clock, correlate, decide, diagnose,
+    act,
+    admission::Admission,
+    clock, correlate, decide, diagnose, metrics,
     model::{Job, JobKind, NewJob},
     store::{Result, Store, approvals, jobs, runs},
     verify,
@@ -31,6 +33,7 @@ pub struct Pipeline {
     pub decide: decide::Deps,
     pub act: act::Deps,
     pub verify: verify::Deps,
+    pub admission: Arc<Admission>,
 }
 
 impl Pipeline {
@@ -73,6 +76,7 @@ impl Pipeline {
             jobs::enqueue_all(&mut tx, &next).await?;
         }
         tx.commit().await?;
+        metrics::INBOX_TAKEN.inc_by(out.items);
         Ok(out.taken)
     }
 
@@ -107,9 +111,19 @@ impl Pipeline {
             JobKind::Diagnose => {
                 let (tx, outcome) =
                     diagnose::first(&self.diagnose, subject).await.context("the first diagnosis")?;
-                Ok((tx, after_first(subject, &outcome)))
+                let mut next = after_first(subject, &outcome);
+                if !self.admission.gathers_from_afar() {
+                    // What was left out is asked then, unless that is too early still.
+                    next.push(at_time(JobKind::Diagnose, subject, later(subject)));
+                }
+                Ok((tx, next))
             }
             JobKind::Enhance => {
+                let Some(_asking) = self.admission.model() else {
+                    metrics::OVERLOAD_POSTPONED.with_label_values(&["model"]).inc();
+                    let tx = self.store.write().await.context("putting a question to the models off")?;
+                    return Ok((tx, vec![at_time(JobKind::Enhance, subject, later(subject))]));
+                };
                 let (tx, outcome) =
                     diagnose::enhance(&self.diagnose, subject).await.context("asking the models")?;
                 let next = match outcome {
@@ -173,6 +187,12 @@ fn after_first(incident: &str, outcome: &diagnose::Outcome) -> Vec<NewJob> {
         diagnose::Outcome::Diagnosed { enhance: false } => vec![now(JobKind::Decide, incident)],
         diagnose::Outcome::Unchanged | diagnose::Outcome::Skipped(_) => Vec::new(),
     }
+}
+
+/// When overload may be over: half a minute to a minute from now, so that what was put off does not come back all at once.
+fn later(subject: &str) -> Timestamp {
+    let spread = subject.bytes().fold(0_u64, |h, b| h.wrapping_mul(31).wrapping_add(b.into())) % 30_000;
+    clock::after(clock::now(), Duration::from_millis(30_000 + spread))
 }
 
 fn now(kind: JobKind, subject: &str) -> NewJob {

@@ -30,6 +30,10 @@ const REPLICA: &str = "replica";
 
 /// Looks at everything again and again until cancelled. `replica` names this process where there are several.
 pub async fn run(store: Store, replica: Option<String>, cancel: CancellationToken) {
+    // A series that appears with its first step would show no rise.
+    for direction in ["forward", "back"] {
+        metrics::CLOCK_STEPS.with_label_values(&[direction]);
+    }
     let mut steps = clock::Steps::default();
     let mut behind = Duration::ZERO;
     while !cancel.is_cancelled() {
@@ -98,6 +102,8 @@ pub async fn look(store: &Store, replica: Option<&str>) -> Result<()> {
     let jobs_age = next.map_or(Duration::ZERO, |at| clock::between(at, now));
     INBOX_DEPTH.set(depth);
     INBOX_AGE_MS.set(i64::try_from(inbox_age.as_millis()).unwrap_or(i64::MAX));
+    // While all places are taken the worker itself does not look.
+    metrics::JOBS_AGE_MS.set(i64::try_from(jobs_age.as_millis()).unwrap_or(i64::MAX));
     set(Alarm::InboxAging, inbox_age > INBOX_AGE, || {
         format!(
             "{depth} acknowledged deliveries wait for correlation, the oldest for {} s",

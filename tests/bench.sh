@@ -88,6 +88,7 @@ figure 'log lines, gzip' logs --gzip --seconds "$seconds"
 figure 'metric samples' metrics --seconds "$seconds"
 figure 'alert to channel' notify --seconds "$seconds"
 figure 'alerts, sustained' alerts --sustained --seconds "$sustained"
+figure 'ten times too much' overload --seconds "$sustained" --find "$seconds"
 figure 'growth' growth "${growth[@]}"
 
 echo

@@ -7,10 +7,12 @@ mod peers;
 mod playbooks;
 mod running;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Context, Exit, Failure, client::ServerArgs, output};
-use finding::{Findings, Level};
+use crate::config::Loaded;
+use finding::Findings;
+pub use finding::{Finding, Level};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,4 +63,15 @@ pub async fn run(args: Args, context: &Context) -> Result<(), Failure> {
         0 => Ok(()),
         _ => Err(Failure::new(Exit::Failed, "")),
     }
+}
+
+/// What the disk says, and what a running service says of itself, without asking anybody.
+pub fn of_a_running_service(loaded: &Loaded, status: Option<&Value>) -> Vec<Finding> {
+    let mut findings = Findings::default();
+    files::settings(loaded, &mut findings);
+    files::data(&loaded.settings, &mut findings);
+    if let Some(status) = status {
+        running::report(status, &mut findings);
+    }
+    findings.into_all()
 }

@@ -70,6 +70,16 @@ impl Client {
         self.call(Method::POST, path, &[], Some(body)).await
     }
 
+    /// The text of `/metrics`, and how far the server's clock is ahead of ours, in seconds.
+    pub async fn metrics(&self) -> Result<(String, Option<i64>), Failure> {
+        let request = self.http.get(format!("{}/metrics", self.base)).bearer_auth(self.token.expose());
+        let answer =
+            request.timeout(Duration::from_secs(20)).send().await.map_err(|e| self.unreachable(&e))?;
+        let (status, ahead) = (answer.status(), crate::http_client::ahead(answer.headers()));
+        let text = answer.text().await.map_err(|e| self.unreachable(&e))?;
+        if status.is_success() { Ok((text, ahead)) } else { Err(self.refused(status, text.as_bytes())) }
+    }
+
     pub async fn delete(&self, path: &str) -> Result<(), Failure> {
         let _: Value = self.call(Method::DELETE, path, &[], None).await?;
         Ok(())

@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod completions;
 mod demo;
+mod doctor;
 mod exit;
 mod explain;
 mod incident;
@@ -69,6 +70,7 @@ enum Command {
     Demo(demo::Args),
     Check(check::Args),
     Migrate(migrate::Args),
+    Doctor(doctor::Args),
     #[command(subcommand)]
     Incident(incident::Command),
     Approve(approve::Approve),
@@ -134,6 +136,7 @@ fn run(command: Command, context: &Context) -> Result<(), Failure> {
             Command::Demo(args) => demo::run(args).await,
             Command::Check(args) => check::run(args, context).await,
             Command::Migrate(args) => migrate::run(args, context).await,
+            Command::Doctor(args) => doctor::run(args, context).await,
             Command::Incident(command) => incident::run(command, context).await,
             Command::Approve(args) => approve::approve(args, context).await,
             Command::Reject(args) => approve::reject(args, context).await,

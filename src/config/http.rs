@@ -50,7 +50,7 @@ impl Default for Http {
             max_connections: 4096,
             max_intake_body: 16 << 20,
             max_body: 1 << 20,
-            max_bodies: 256 << 20,
+            max_bodies: 128 << 20,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             keep_alive: Duration::from_secs(75),

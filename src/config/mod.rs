@@ -15,6 +15,7 @@ mod load;
 mod logs;
 mod notify;
 mod observe;
+mod overload;
 mod peers;
 mod playbooks;
 mod redis;
@@ -39,6 +40,7 @@ pub use load::{ConfigError, Loaded, load};
 pub use logs::Logs;
 pub use notify::{Email, Notify, PagerDuty, Slack, SmtpTls, Stdout, StdoutWhen, Telegram};
 pub use observe::{Log, LogFormat, Otlp};
+pub use overload::Overload;
 pub use peers::{Alertmanager, HttpAuth, Prometheus};
 pub use playbooks::Playbooks;
 pub use redis::Redis;
@@ -63,6 +65,7 @@ pub struct Settings {
     pub store: StoreSettings,
     pub http: Http,
     pub intake: Intake,
+    pub overload: Overload,
     pub prometheus: Prometheus,
     pub alertmanager: Alertmanager,
     pub redis: Redis,
@@ -110,6 +113,7 @@ impl Default for Settings {
             store: StoreSettings::default(),
             http: Http::default(),
             intake: Intake::default(),
+            overload: Overload::default(),
             prometheus: Prometheus::default(),
             alertmanager: Alertmanager::default(),
             redis: Redis::default(),
@@ -142,6 +146,7 @@ impl Check for Settings {
         self.store.check("store", problems);
         self.http.check("http", problems);
         self.intake.check("intake", problems);
+        self.overload.check("overload", problems);
         intake::check_doors(&self.listen, &self.intake, problems);
         self.prometheus.check("prometheus", problems);
         self.alertmanager.check("alertmanager", problems);

@@ -67,9 +67,7 @@ fn fires(batch: &mut Batch<'_>, event: AlertEvent) {
     let mut alert = alert_of(event, None, batch.now);
     let signal = Signal {
         service: batch.set.service_of(&alert.labels),
-        severity: Severity::from_label(
-            alert.labels.get("severity").or_else(|| alert.labels.get("priority")).map(String::as_str),
-        ),
+        severity: Severity::of(&alert.labels),
         title: alert.title().into(),
         started_at: alert.starts_at,
         labels: alert.labels.clone(),

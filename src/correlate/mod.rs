@@ -39,6 +39,8 @@ pub struct Deps {
 pub struct Outcome {
     /// Deliveries taken.
     pub taken: usize,
+    /// The alerts and anomalies in them.
+    pub items: u64,
     /// Incidents with new signals: their diagnosis is out of date.
     pub diagnose: Vec<String>,
     /// Incidents to look at again later: flapping ones, and those whose messages are held back. The earliest time of each.
@@ -51,19 +53,23 @@ pub async fn drain(deps: &Deps, most: usize) -> Result<Option<(Tx, Outcome)>> {
     let set = deps.settings.get();
     let Some((mut tx, deliveries)) = inbox::take(&deps.store, most).await? else { return Ok(None) };
     let mut batch = Batch::load(&mut tx, &set, &deps.channels, &deliveries).await?;
-    let taken = deliveries.len();
+    let (taken, mut items) = (deliveries.len(), 0);
     for delivery in deliveries {
         match delivery {
             Delivery::Alerts(events) => {
+                items += events.len() as u64;
                 for event in events {
                     alerts::apply(&mut batch, event);
                 }
             }
-            Delivery::Anomaly(event) => anomalies::apply(&mut batch, *event),
+            Delivery::Anomaly(event) => {
+                items += 1;
+                anomalies::apply(&mut batch, *event);
+            }
         }
     }
     let mut out = batch.write(&mut tx).await?;
-    out.taken = taken;
+    (out.taken, out.items) = (taken, items);
     out.diagnose.sort_unstable();
     out.diagnose.dedup();
     out.settle.sort_unstable();

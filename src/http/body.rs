@@ -80,6 +80,11 @@ impl Bodies {
         Self { held: Arc::default(), most, deadline }
     }
 
+    /// The same budget, but a quarter of it is left for others: telemetry must not shut out alerts.
+    pub fn leaving_room(&self) -> Self {
+        Self { most: self.most / 4 * 3, ..self.clone() }
+    }
+
     /// Reads a body of at most `limit` bytes. 413, 408, 415 for an encoding, 503 when all bodies together are too much.
     pub async fn read(&self, request: &HttpRequest, payload: web::Payload, limit: usize) -> Result<Body> {
         match Encoding::of(request)? {

@@ -159,6 +159,7 @@ mod tests {
                     notify::Deps::new(store.clone(), &settings).expect("the defaults are right"),
                 ),
                 store,
+                admission: Arc::default(),
                 committer,
                 settings,
                 reports: Default::default(),

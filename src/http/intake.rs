@@ -13,12 +13,13 @@ use super::{
 use crate::{
     clock,
     intake::{
-        alertmanager, changes,
+        alert, alertmanager, changes,
         commit::Road,
-        generic, logs, metrics, prometheus,
+        generic, logs, metrics as samples, prometheus,
         telemetry::{self, BadBody, Counts, Kind, Limits, Parsed},
     },
-    model::{AlertEvent, LogRecord},
+    metrics,
+    model::{AlertEvent, LogRecord, Sample, Severity},
     search::Picked,
 };
 
@@ -49,8 +50,10 @@ async fn alertmanager_webhook(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse> {
-    let body = receive(&state, &request, payload, alertmanager::SOURCE).await?;
-    let events = refused(Road::Alertmanager, alertmanager::parse(body.text()?, clock::now()))?;
+    auth::admit(&state, &request, alertmanager::SOURCE).await?;
+    let body = read_alerts(&state, &request, payload, Road::Alertmanager).await?;
+    let text = glance(&state, Road::Alertmanager, &body)?;
+    let events = refused(Road::Alertmanager, alertmanager::parse(text, clock::now()))?;
     commit(&state, Road::Alertmanager, events).await
 }
 
@@ -63,9 +66,11 @@ async fn prometheus_alerts(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse> {
-    let body = receive(&state, &request, payload, prometheus::SOURCE).await?;
+    auth::admit(&state, &request, prometheus::SOURCE).await?;
+    let body = read_alerts(&state, &request, payload, Road::Prometheus).await?;
+    let text = glance(&state, Road::Prometheus, &body)?;
     let timeout = state.settings.intake.resolve_timeout;
-    let events = refused(Road::Prometheus, prometheus::parse(body.text()?, clock::now(), timeout))?;
+    let events = refused(Road::Prometheus, prometheus::parse(text, clock::now(), timeout))?;
     commit(&state, Road::Prometheus, events).await
 }
 
@@ -89,7 +94,7 @@ async fn generic_webhook(
         ))
         .closing()
     })?;
-    let body = read_json(&state, &request, payload).await?;
+    let body = read_alerts(&state, &request, payload, Road::Generic).await?;
     let events = refused(Road::Generic, generic::parse(body.text()?, &source, mapping, clock::now()))?;
     commit(&state, Road::Generic, events).await
 }
@@ -103,7 +108,8 @@ async fn post_changes(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse> {
-    let body = receive(&state, &request, payload, "changes").await?;
+    auth::admit(&state, &request, "changes").await?;
+    let body = read_json(&state, &request, payload).await?;
     let changes = refused(Road::Changes, changes::parse(body.text()?, clock::now()))?;
     let accepted = changes.len();
     state.deps.committer.changes(changes).await?;
@@ -119,8 +125,9 @@ async fn post_logs(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse> {
+    let of: OfService<LogRecord> = |record| &record.service;
     let pick = |records: &[LogRecord]| state.deps.logs.pick(records);
-    telemetry(&state, &request, payload, Kind::Logs, logs::parse, pick).await
+    telemetry(&state, &request, payload, Kind::Logs, logs::parse, of, pick).await
 }
 
 /// Metric samples: a JSON array of objects, or one object per line.
@@ -132,13 +139,40 @@ async fn post_metrics(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse> {
-    telemetry(&state, &request, payload, Kind::Metrics, metrics::parse, |_| Picked::default()).await
+    let of: OfService<Sample> = |sample| &sample.service;
+    telemetry(&state, &request, payload, Kind::Metrics, samples::parse, of, |_| Picked::default()).await
 }
 
-/// Checks the sender, then reads a JSON body.
-async fn receive(state: &State, request: &HttpRequest, payload: web::Payload, source: &str) -> Result<Body> {
-    auth::admit(state, request, source).await?;
+/// Reads a body with alerts, unless none would be taken whatever is in it.
+async fn read_alerts(
+    state: &State,
+    request: &HttpRequest,
+    payload: web::Payload,
+    road: Road,
+) -> Result<Body> {
+    admitted(state, road, || true, || 0).map_err(Problem::closing)?;
     read_json(state, request, payload).await
+}
+
+/// The text of a body with alerts, unless it can be seen without parsing that it would not be taken.
+fn glance<'a>(state: &State, road: Road, body: &'a Body) -> Result<&'a str> {
+    let text = body.text()?;
+    admitted(state, road, || alert::may_be_critical(text), || alert::count_unread(text))?;
+    Ok(text)
+}
+
+/// Counts what overload refuses.
+fn admitted(
+    state: &State,
+    road: Road,
+    is_critical: impl FnOnce() -> bool,
+    items: impl FnOnce() -> usize,
+) -> Result<()> {
+    state.deps.admission.alerts(is_critical).map_err(|overloaded| {
+        metrics::INTAKE_SHED.with_label_values(&[road.as_str()]).inc_by(items() as u64);
+        metrics::OVERLOAD_REFUSED.with_label_values(&[road.as_str()]).inc();
+        overloaded.into()
+    })
 }
 
 async fn read_json(state: &State, request: &HttpRequest, payload: web::Payload) -> Result<Body> {
@@ -149,19 +183,26 @@ async fn read_json(state: &State, request: &HttpRequest, payload: web::Payload) 
 /// Counts a body that cannot be read.
 fn refused<T, E>(road: Road, parsed: Result<T, E>) -> Result<T, E> {
     if parsed.is_err() {
-        crate::metrics::INTAKE_REJECTED.with_label_values(&[road.as_str()]).inc();
+        metrics::INTAKE_REJECTED.with_label_values(&[road.as_str()]).inc();
     }
     parsed
 }
 
 async fn commit(state: &State, road: Road, events: Vec<AlertEvent>) -> Result<HttpResponse> {
     let accepted = events.len();
+    if accepted > 0 {
+        let is_critical = |event: &AlertEvent| Severity::of(&event.labels) == Severity::Critical;
+        admitted(state, road, || events.iter().any(is_critical), || accepted)?;
+    }
     state.deps.committer.alerts(road, events).await?;
     Ok(HttpResponse::Ok().json(Accepted { accepted }))
 }
 
 /// Reads a body with its content type within limits.
 type Parse<T> = fn(&[u8], &str, &Limits) -> Result<Parsed<T>, BadBody>;
+
+/// The service that a record is about.
+type OfService<T> = fn(&T) -> &str;
 
 /// Records are refused one by one; only when none is usable, or the bus is full, is the answer an error. `pick` chooses what is
 /// kept for search of those that the bus takes.
@@ -171,20 +212,31 @@ async fn telemetry<T: Into<crate::bus::Record>>(
     payload: web::Payload,
     kind: Kind,
     parse: Parse<T>,
+    service: OfService<T>,
     pick: impl FnOnce(&[T]) -> Picked,
 ) -> Result<HttpResponse> {
     auth::admit(state, request, kind.as_str()).await?;
-    let body = state.bodies.read_packed(request, payload, state.settings.http.max_intake_body).await?;
+    state.deps.admission.telemetry().map_err(|overloaded| {
+        metrics::OVERLOAD_REFUSED.with_label_values(&[kind.as_str()]).inc();
+        Problem::from(overloaded).closing()
+    })?;
+    let body = state
+        .bodies
+        .leaving_room()
+        .read_packed(request, payload, state.settings.http.max_intake_body)
+        .await?;
     let content_type =
         request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
     let limits = Limits::new(&state.settings.detect, clock::now());
-    let parsed = parse(body.bytes(), content_type, &limits).map_err(|e| {
-        crate::metrics::INTAKE_REJECTED.with_label_values(&[kind.as_str()]).inc();
+    let mut parsed = parse(body.bytes(), content_type, &limits).map_err(|e| {
+        metrics::INTAKE_REJECTED.with_label_values(&[kind.as_str()]).inc();
         Problem::bad_request(e.to_string())
     })?;
     let deps = telemetry::Deps { bus: state.deps.bus.clone() };
+    let sampled_out = state.deps.admission.sample(&mut parsed.records, service);
+    metrics::INTAKE_SAMPLED_OUT.with_label_values(&[kind.as_str()]).inc_by(sampled_out as u64);
     let picked = pick(&parsed.records);
-    let counts = telemetry::accept(&deps, kind, parsed).await;
+    let counts = Counts { sampled_out, ..telemetry::accept(&deps, kind, parsed).await };
     // What was refused comes again.
     if counts.dropped == 0 {
         picked.keep();

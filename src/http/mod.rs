@@ -23,6 +23,7 @@ pub use server::{Server, serve};
 
 use crate::{
     act,
+    admission::Admission,
     bus::Bus,
     config::{Live, Settings},
     intake::commit::Committer,
@@ -41,6 +42,7 @@ pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 pub struct HttpDeps {
     pub store: Store,
     pub committer: Committer,
+    pub admission: Arc<Admission>,
     /// For what people start by hand.
     pub act: act::Deps,
     pub bus: Arc<dyn Bus>,

@@ -10,6 +10,7 @@ use actix_web::{
 use serde::Serialize;
 
 use crate::{
+    admission::{self, Overloaded},
     intake::{alert::BadPayload, commit::NotCommitted},
     playbook::Refusal,
     steer, store,
@@ -144,6 +145,14 @@ impl From<BadPayload> for Problem {
 impl From<NotCommitted> for Problem {
     fn from(why: NotCommitted) -> Self {
         Self::unavailable(format!("{why}; nothing was taken, send it again"))
+    }
+}
+
+/// 503 too, with the time after which it may be over.
+impl From<Overloaded> for Problem {
+    fn from(why: Overloaded) -> Self {
+        Self::unavailable(format!("{why}; nothing was taken, send it again"))
+            .with_header(header::RETRY_AFTER, HeaderValue::from(admission::COME_AGAIN.as_secs()))
     }
 }
 

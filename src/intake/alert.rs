@@ -1,10 +1,11 @@
 //! What every alert intake shares: times as monitoring writes them, labels as the store can keep them.
 
 use jiff::Timestamp;
+use memchr::memmem;
 
 use crate::{
     clock,
-    model::{Labels, fingerprint},
+    model::{Labels, Severity, fingerprint},
 };
 
 /// A body that is not what the route takes; nothing of it was used. The text is fit for the sender.
@@ -22,6 +23,28 @@ impl From<serde_json::Error> for BadPayload {
     fn from(e: serde_json::Error) -> Self {
         Self(e.to_string())
     }
+}
+
+/// Whether a critical alert may be in a body, without reading it as JSON: under overload most are refused, and that has to cost
+/// next to nothing. Errs to one side only.
+pub fn may_be_critical(body: &str) -> bool {
+    // An escape spells a letter in another way.
+    let (keys, text) = (["severity\"", "priority\""], body.as_bytes());
+    memmem::find(text, b"\\u").is_some()
+        || keys.iter().any(|key| {
+            memmem::find_iter(text, key).any(|at| is_followed_by_critical(&body[at + key.len()..]))
+        })
+}
+
+fn is_followed_by_critical(rest: &str) -> bool {
+    let value = rest.trim_start().strip_prefix(':').and_then(|rest| rest.trim_start().strip_prefix('"'));
+    let word = value.and_then(|value| value.split('"').next());
+    word.is_some_and(|word| word.contains('\\') || Severity::from_label(Some(word)) == Severity::Critical)
+}
+
+/// About how many alerts are in a body that was not read.
+pub fn count_unread(body: &str) -> usize {
+    memmem::find_iter(body.as_bytes(), "\"labels\"").count()
 }
 
 /// RFC 3339 with 0 to 9 fractional digits, cut to microseconds; `None` for absent, empty, and Go's zero time
@@ -101,6 +124,36 @@ mod tests {
         #[test]
         fn any_text_is_no_panic(text: String) {
             let _ = time(Some(&text));
+        }
+    }
+
+    #[test]
+    fn a_glance_sees_what_a_parser_would() {
+        for (body, expected) in [
+            (r#"[{"labels":{"alertname":"A","severity":"warning"}},{"labels":{"severity" : "Page"}}]"#, true),
+            (r#"[{"labels":{"priority":"P1"}}]"#, true),
+            (r#"[{"labels":{"severity":"warning"},"annotations":{"text":"a critical disk"}}]"#, false),
+            (r#"[{"labels":{"\u0073everity":"critical"}}]"#, true),
+            (r#"[{"labels":{"severity":"cr\/it"}}]"#, true),
+            ("severity\"", false),
+            ("", false),
+        ] {
+            assert_eq!(may_be_critical(body), expected, "{body}");
+        }
+        assert_eq!(count_unread(r#"{"commonLabels":{},"alerts":[{"labels":{}},{"labels":{}}]}"#), 2);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_critical_is_never_overlooked(
+            key in "severity|priority",
+            word in "\\PC{0,3}(critical|PAGE|p1| Error\t)?",
+            pretty: bool,
+        ) {
+            let labels = Labels::from([("alertname".to_owned(), "A".to_owned()), (key, word)]);
+            let body = serde_json::json!([{ "labels": labels }]);
+            let body = if pretty { format!("{body:#}") } else { body.to_string() };
+            proptest::prop_assert!(may_be_critical(&body) || Severity::of(&labels) != Severity::Critical, "{}", body);
         }
     }
 }

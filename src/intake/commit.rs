@@ -2,7 +2,13 @@
 //!
 //! Hands inbox rows to correlation, and changes to whoever diagnoses.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -23,6 +29,8 @@ use crate::{
 
 /// Deliveries that share one transaction at most; more would make the first one wait for long.
 const GROUP: usize = 1024;
+/// Bytes that may wait together, however few deliveries they are.
+const MOST_BYTES: usize = 64 << 20;
 
 crate::model::words!(
     /// Which road a durable delivery came in by; a metric label.
@@ -59,11 +67,35 @@ pub struct Committer {
     store: Store,
     queue: mpsc::Sender<Pending>,
     deadline: Duration,
+    load: Arc<Load>,
+}
+
+/// What waits for the disk.
+struct Load {
+    begun: Instant,
+    bytes: AtomicUsize,
+    /// Since when the oldest delivery that is being written has waited, in microseconds after `begun`; 0: none is.
+    writing_since: AtomicU64,
+}
+
+/// A part of the bytes that may wait; given back when it is dropped.
+struct Share {
+    load: Arc<Load>,
+    bytes: usize,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.load.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 struct Pending {
     write: Write,
     done: oneshot::Sender<bool>,
+    since: Instant,
+    /// Senders that hang up do not make room: what they left behind is still here.
+    share: Share,
 }
 
 enum Write {
@@ -81,8 +113,14 @@ impl Committer {
         stop: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = mpsc::channel(queue.max(1));
-        let writer = tokio::spawn(write_until_stopped(store.clone(), receiver, stop));
-        (Self { store, queue: sender, deadline }, writer)
+        for road in Road::ALL {
+            // A series that appears with its first loss would show no rise.
+            metrics::INTAKE_SHED.with_label_values(&[road.as_str()]);
+        }
+        let (bytes, writing_since) = Default::default();
+        let load = Arc::new(Load { begun: Instant::now(), bytes, writing_since });
+        let writer = tokio::spawn(write_until_stopped(store.clone(), receiver, stop, load.clone()));
+        (Self { store, queue: sender, deadline, load }, writer)
     }
 
     /// Makes alerts of one delivery durable as one inbox row. No alerts, no row.
@@ -139,6 +177,14 @@ impl Committer {
         self.queue.max_capacity() - self.queue.capacity()
     }
 
+    /// How long the oldest delivery that is being written has waited for the disk.
+    pub fn wait(&self) -> Duration {
+        match self.load.writing_since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            micros => self.load.begun.elapsed().saturating_sub(Duration::from_micros(micros)),
+        }
+    }
+
     async fn submit(&self, road: Road, items: usize, write: Write) -> Result<(), NotCommitted> {
         Self::count(road, items, self.commit(write).await)
     }
@@ -158,7 +204,9 @@ impl Committer {
     async fn commit(&self, write: Write) -> Result<(), NotCommitted> {
         let started = Instant::now();
         let (done, answer) = oneshot::channel();
-        self.queue.try_send(Pending { write, done }).map_err(|e| match e {
+        let share = self.share(write.bytes())?;
+        let pending = Pending { write, done, since: started, share };
+        self.queue.try_send(pending).map_err(|e| match e {
             mpsc::error::TrySendError::Full(_) => NotCommitted::Full,
             mpsc::error::TrySendError::Closed(_) => NotCommitted::Stopped,
         })?;
@@ -174,7 +222,30 @@ impl Committer {
     }
 }
 
-async fn write_until_stopped(store: Store, mut queue: mpsc::Receiver<Pending>, stop: CancellationToken) {
+impl Committer {
+    /// Room for so many bytes. One delivery alone always has it.
+    fn share(&self, bytes: usize) -> Result<Share, NotCommitted> {
+        let before = self.load.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let share = Share { load: self.load.clone(), bytes };
+        if before > 0 && before + bytes > MOST_BYTES { Err(NotCommitted::Full) } else { Ok(share) }
+    }
+}
+
+impl Write {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Inbox(row) => row.bytes(),
+            Self::Changes(changes) => changes.iter().map(|c| c.summary.len() + c.service.len() + 256).sum(),
+        }
+    }
+}
+
+async fn write_until_stopped(
+    store: Store,
+    mut queue: mpsc::Receiver<Pending>,
+    stop: CancellationToken,
+    load: Arc<Load>,
+) {
     let mut group = Vec::with_capacity(GROUP);
     loop {
         let taken = tokio::select! {
@@ -188,7 +259,12 @@ async fn write_until_stopped(store: Store, mut queue: mpsc::Receiver<Pending>, s
         if taken == 0 {
             return;
         }
+        if let Some(oldest) = group.iter().map(|pending| pending.since).min() {
+            let micros = oldest.saturating_duration_since(load.begun).as_micros();
+            load.writing_since.store((micros as u64).max(1), Ordering::Relaxed);
+        }
         write_group(&store, &mut group).await;
+        load.writing_since.store(0, Ordering::Relaxed);
     }
 }
 
@@ -198,7 +274,9 @@ async fn write_group(store: &Store, group: &mut Vec<Pending>) {
     group.retain(|pending| !pending.done.is_closed());
     let (mut rows, mut rows_told) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
     let (mut changed, mut changed_told) = (Vec::new(), Vec::new());
-    for Pending { write, done } in group.drain(..) {
+    let mut shares = Vec::with_capacity(group.len());
+    for Pending { write, done, since: _, share } in group.drain(..) {
+        shares.push(share);
         match write {
             Write::Inbox(row) => {
                 rows.push(row);
@@ -318,5 +396,31 @@ mod tests {
         writer.await.expect("the writer ends");
         // The first may be there too: it was under way when its sender gave up. The second was dropped unwritten.
         assert!((1..=2).contains(&backlog(&store).await));
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_the_disk_is_bounded_in_bytes() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = store(&dir).await;
+        let stop = CancellationToken::new();
+        let (committer, writer) = Committer::start(store.clone(), 64, Duration::from_secs(30), stop.clone());
+        let busy = crate::store::testing::hold_inbox(&store).await;
+        let mut large = event("large");
+        large.annotations.insert("text".into(), "x".repeat(MOST_BYTES - 1000));
+        let first = committer.alerts(Road::Alertmanager, vec![large]);
+        let rest = async {
+            while committer.waiting() > 0 || committer.wait().is_zero() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let mut small = event("small");
+            small.annotations.insert("text".into(), "x".repeat(2000));
+            assert_eq!(committer.alerts(Road::Alertmanager, vec![small]).await, Err(NotCommitted::Full));
+            drop(busy);
+        };
+        let (first, ()) = tokio::join!(first, rest);
+        assert_eq!(first, Ok(()), "one alone always has room");
+        assert_eq!(committer.alerts(Road::Alertmanager, vec![event("after")]).await, Ok(()));
+        stop.cancel();
+        writer.await.expect("the writer ends");
     }
 }

@@ -130,7 +130,7 @@ impl<T> Parsed<T> {
 }
 
 /// The answer to a telemetry request:
-/// `{"accepted":2,"rejected":1,"errors":[{"index":1,"reason":"no message"}],"dropped":0,"replaced":0,"cut":0}`.
+/// `{"accepted":2,"rejected":1,"errors":[{"index":1,"reason":"no message"}],"sampled_out":0,"dropped":0,"replaced":0,"cut":0}`.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Counts {
     /// On the bus, on their way to the detectors.
@@ -139,6 +139,9 @@ pub struct Counts {
     pub rejected: usize,
     /// Which and why, the first 100.
     pub errors: Vec<Rejected>,
+    /// Well-formed and left out: while it is overloaded the service judges some services only. Sending them again will not
+    /// help.
+    pub sampled_out: usize,
     /// Well-formed, but there is no room: send the whole body again later. Either this or `accepted` is 0.
     pub dropped: usize,
     /// Invalid UTF-8 sequences that were replaced.
@@ -178,6 +181,7 @@ pub(super) fn count<T>(kind: Kind, parsed: Parsed<T>, published: Published) -> C
         accepted: published.taken,
         rejected: parsed.rejected,
         errors: parsed.errors,
+        sampled_out: 0,
         dropped: published.refused,
         replaced: parsed.replaced,
         cut: parsed.cut,
@@ -255,6 +259,7 @@ mod tests {
             accepted,
             rejected,
             errors: vec![],
+            sampled_out: 0,
             dropped,
             replaced: 0,
             cut: 0,

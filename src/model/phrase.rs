@@ -206,6 +206,12 @@ phrases! {
         "{records} records could not be read and were set aside",
         "не удалось прочитать, отложено записей: {records}";
     NoAnswer {} "no answer", "нет ответа";
+    NotAskedOverloaded {}
+        "not asked, because aiops is overloaded; asked again later",
+        "не спрашивали, потому что перегружены; спросим позже";
+    TelemetryLeftOut { since: String }
+        "its telemetry was left out since {since}, because aiops was overloaded and judged some services only",
+        "с {since} его телеметрия не разбиралась: из-за перегрузки разбирали лишь часть сервисов";
     NoModelAnswered { reasons: Listed }
         "no language model answered ({reasons})",
         "ни одна языковая модель не ответила ({reasons})";

@@ -10,6 +10,11 @@ super::words!(
 );
 
 impl Severity {
+    /// What the labels of an alert say.
+    pub fn of(labels: &super::Labels) -> Self {
+        Self::from_label(labels.get("severity").or_else(|| labels.get("priority")).map(String::as_str))
+    }
+
     /// Reads the `severity` (or `priority`) label as rules in the field spell it; unknown words count as a warning,
     /// because an alert that nobody graded still has to be seen.
     pub fn from_label(label: Option<&str>) -> Self {

@@ -12,9 +12,9 @@ const CORRUPT: i32 = 11;
 const NOT_A_DATABASE: i32 = 26;
 
 /// Why the file cannot be worked with, if its pages do not hold together.
-pub async fn look(pool: &SqlitePool) -> sqlx::Result<Option<String>> {
+pub async fn look(file: impl sqlx::Executor<'_, Database = sqlx::Sqlite>) -> sqlx::Result<Option<String>> {
     let found: Result<String, sqlx::Error> =
-        sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(pool).await;
+        sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(file).await;
     match found {
         Ok(text) if text == "ok" => Ok(None),
         Ok(text) => Ok(Some(text.trim_start_matches("*** in database main ***").trim().to_owned())),
@@ -52,7 +52,7 @@ fn refusal(path: &Path, why: &str) -> anyhow::Error {
         false => "all incidents, their history and every pending approval are lost",
     };
     anyhow::anyhow!(
-        "{} is damaged ({why}); nothing was changed. Copy data_dir away, look at the disk, and restore the last backup; \
+        "{} is damaged ({why}); nothing was changed. Copy data_dir away, look at the disk, and restore the last backup (`aiops restore`); \
          or move this file and its -wal and -shm away to begin anew: then {else_lost}",
         path.display()
     )

@@ -64,6 +64,10 @@ impl Prepared {
             line: row::to_json(delivery),
         }
     }
+    /// What it holds in memory until it is written.
+    pub fn bytes(&self) -> usize {
+        self.line.len()
+    }
     /// For tests.
     pub(super) fn unreadable() -> Self {
         Self { received_at: row::micros(crate::clock::now()), items: 1, line: "{}".into() }
@@ -187,6 +191,7 @@ struct Row {
     id: i64,
     kind: String,
     received_at: i64,
+    items: i64,
     body: String,
 }
 
@@ -201,8 +206,9 @@ pub async fn take(store: &Store, most: usize) -> Result<Option<(Tx, Vec<Delivery
     let (mut tx, read) = match &store.pools {
         Pools::Lite { inbox, .. } => {
             trim(inbox).await?;
-            let query =
-                format!("SELECT id, kind, received_at, body FROM inbox WHERE id IN ({OLDEST}) ORDER BY id");
+            let query = format!(
+                "SELECT id, kind, received_at, items, body FROM inbox WHERE id IN ({OLDEST}) ORDER BY id"
+            );
             let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(query))
                 .bind(inbox.applied.load(Ordering::Acquire))
                 .bind(MOST_ROWS)
@@ -219,16 +225,21 @@ pub async fn take(store: &Store, most: usize) -> Result<Option<(Tx, Vec<Delivery
                 inbox.applied.fetch_max(applied, Ordering::Release);
                 return Ok(None);
             }
-            exec!(tx, |c| sqlx::query("UPDATE inbox_applied SET id = $1").bind(last))?;
+            let read: Vec<Read> = read.into_iter().filter(|r| r.row.id > applied).collect();
+            let items: i64 = read.iter().map(|r| r.row.items).sum();
+            exec!(tx, |c| {
+                sqlx::query("UPDATE inbox_applied SET id = $1, items = items + $2").bind(last).bind(items)
+            })?;
             tx.applies = Some((inbox.applied.clone(), last));
-            (tx, read.into_iter().filter(|r| r.row.id > applied).collect::<Vec<_>>())
+            (tx, read)
         }
         Pools::Postgres(_) => {
             let mut tx = store.write_much().await?;
             tx.lock("correlate").await?;
             // In one statement: a row that commits beside it with a smaller number is neither taken nor deleted.
-            let query =
-                format!("DELETE FROM inbox WHERE id IN ({OLDEST}) RETURNING id, kind, received_at, body");
+            let query = format!(
+                "DELETE FROM inbox WHERE id IN ({OLDEST}) RETURNING id, kind, received_at, items, body"
+            );
             let mut rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query))
                 .bind(0_i64)
                 .bind(MOST_ROWS)
@@ -237,6 +248,8 @@ pub async fn take(store: &Store, most: usize) -> Result<Option<(Tx, Vec<Delivery
             if rows.is_empty() {
                 return Ok(None);
             }
+            let items: i64 = rows.iter().map(|r| r.items).sum();
+            exec!(tx, |c| sqlx::query("UPDATE inbox_applied SET items = items + $1").bind(items))?;
             rows.sort_by_key(|r| r.id);
             (tx, read(rows))
         }
@@ -301,6 +314,12 @@ async fn set_aside(tx: &mut Tx, r: &Row, error: &str) -> Result<()> {
     .bind(error)
     })?;
     Ok(())
+}
+
+/// How many alerts and anomalies were ever taken off the inbox.
+pub async fn taken(store: &Store) -> Result<i64> {
+    let mut tx = store.read().await?;
+    Ok(sql!(tx, |c| sqlx::query_scalar("SELECT items FROM inbox_applied").fetch_one(c))?)
 }
 
 /// How many alerts and anomalies wait, and since when the oldest does.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, FromRow};
 
 use super::{Error, Result, Tx, exec, insert_all, row, sql};
-use crate::model::{Job, NewJob};
+use crate::model::{Job, JobKind, NewJob};
 
 #[derive(FromRow)]
 struct Row {
@@ -144,4 +144,35 @@ pub async fn backlog(tx: &mut Tx, now: Timestamp) -> Result<(i64, Option<Timesta
     let (count, next): (i64, Option<i64>) =
         sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).bind(row::micros(now)).fetch_one(c))?;
     Ok((count, next.map(row::time)))
+}
+
+/// A job that has failed again and again.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, utoipa::ToSchema)]
+pub struct Failing {
+    pub kind: JobKind,
+    /// What it is about: an incident, a run, an approval.
+    pub subject: String,
+    pub attempts: i64,
+    pub last_error: String,
+    /// When it is tried again.
+    #[schema(value_type = String, format = DateTime)]
+    pub next_at: Timestamp,
+}
+
+/// Jobs that have failed at least `attempts` times, the most stubborn first.
+pub async fn failing(tx: &mut Tx, attempts: i64, limit: i64) -> Result<Vec<Failing>> {
+    let rows: Vec<(String, String, i64, String, i64)> = sql!(tx, |c| {
+        sqlx::query_as(
+        "SELECT kind, subject, attempt, last_error, run_at FROM jobs WHERE attempt >= $1 AND last_error IS NOT NULL \
+         ORDER BY attempt DESC, id LIMIT $2"
+    )
+    .bind(attempts)
+    .bind(limit)
+    .fetch_all(c)
+    })?;
+    let rows = rows.into_iter().map(|(kind, subject, attempts, last_error, run_at)| {
+        let (kind, next_at) = (row::word(&kind)?, row::time(run_at));
+        Ok(Failing { kind, subject, attempts, last_error, next_at })
+    });
+    rows.collect()
 }

@@ -21,6 +21,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (7, "partitions", include_str!("migrations/0007_partitions.sql")),
     (8, "exports", include_str!("migrations/0008_exports.sql")),
     (9, "schema_versions", include_str!("migrations/0009_schema_versions.sql")),
+    (10, "overload", include_str!("migrations/0010_overload.sql")),
 ];
 
 /// The newest version that this program knows.
@@ -33,7 +34,7 @@ const VERSIONED_SINCE: i64 = 9;
 
 /// Migrations after [`VERSIONED_SINCE`] that an older program can live with: version, and the newest migration that such a
 /// program must know at least. Only what adds (tables, columns with a default, indexes) belongs here.
-const COMPATIBLE: &[(i64, i64)] = &[];
+const COMPATIBLE: &[(i64, i64)] = &[(10, 9)];
 
 /// When the schema is brought up to date.
 pub use crate::config::MigrateWhen;

@@ -10,7 +10,7 @@ use std::{
 const FLOORS: [&[&str]; 8] = [
     &["model"],
     &["alarm", "clock", "http_client", "ids", "metrics", "redact", "retry"],
-    &["breaker", "config", "telemetry"],
+    &["admission", "breaker", "config", "telemetry"],
     &["bot_api", "bus", "llm", "playbook", "prometheus_api", "search", "slack_api", "store"],
     &["owned", "steer", "steps", "worker"],
     &STAGES,

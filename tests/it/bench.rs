@@ -84,6 +84,19 @@ async fn batches_reach_postgres_and_its_database_is_gone_afterwards() {
 }
 
 #[test]
+fn too_much_is_offered_and_what_goes_through_is_told() {
+    let found = figures(&["overload", "--times", "3", "--find", "1", "--batch", "5", "--connections", "2"]);
+    let closed = found["closed"].as_array().expect("a list");
+    let best = closed.iter().map(|c| number(&c["through_per_second"])).fold(1.0, f64::max);
+    assert_eq!((closed.len(), number(&found["most_per_second"])), (2, best), "{found:#}");
+    assert!(number(&found["load"]["sent"]) > 0.0 && number(&found["through_per_second"]) >= 0.0, "{found:#}");
+    let statuses = found["load"]["statuses"].as_object().expect("an object");
+    assert!(statuses.keys().all(|status| ["200", "503"].contains(&status.as_str())), "{statuses:?}");
+    assert!(number(&found["normal_after_s"]) >= 0.0 && number(&found["peak_memory_mb"]) > 5.0, "{found:#}");
+    assert!(number(&found["critical"]["accepted"]) > 0.0, "{found:#}");
+}
+
+#[test]
 fn sustained_load_is_followed_into_incidents() {
     let found = figures(&["alerts", "--sustained", "--rate", "200", "--connections", "4"]);
     assert_sound(&found["ours"]);

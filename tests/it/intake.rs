@@ -231,7 +231,9 @@ async fn bad_bodies_are_problems_and_leave_nothing_behind() {
                 .is_problem(415, "application/json");
             running.send("POST", path, &[], b"{}").await.is_problem(415, "application/json");
         }
-        for method in ["GET", "PUT", "DELETE", "PATCH"] {
+        // What was sent as logs is searched by a GET of the same path.
+        let is_read = path == "/api/v1/logs";
+        for method in ["GET", "PUT", "DELETE", "PATCH"].into_iter().skip(usize::from(is_read)) {
             running.send(method, path, &[], b"").await.is_problem(405, "POST");
         }
     }

@@ -98,6 +98,7 @@ impl Running {
         let is_ready = ready.clone();
         let server = serve(HttpDeps {
             store: store.clone(),
+            admission: Arc::default(),
             committer,
             slack: None,
             act: act::Deps {

@@ -73,7 +73,31 @@ impl Alerts {
         connection: usize,
         connections: usize,
     ) -> Self {
-        let alert = ALERT.replace("RRRRRR", run);
+        Self::of(ALERT, target, run, batch, stream, (connection, connections))
+    }
+
+    /// The same, but critical.
+    pub fn critical(
+        target: &Target,
+        run: &str,
+        batch: usize,
+        stream: Stream,
+        connection: usize,
+        connections: usize,
+    ) -> Self {
+        let alert = ALERT.replace("\"warning\"", "\"critical\"");
+        Self::of(&alert, target, run, batch, stream, (connection, connections))
+    }
+
+    fn of(
+        alert: &str,
+        target: &Target,
+        run: &str,
+        batch: usize,
+        stream: Stream,
+        (connection, connections): (usize, usize),
+    ) -> Self {
+        let alert = alert.replace("RRRRRR", run);
         let body = format!("[{}]", vec![alert.as_str(); batch].join(","));
         let head = format!(
             "POST {}/api/v2/alerts HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
@@ -221,6 +245,14 @@ mod tests {
             }
         }
         assert_eq!(seen.len(), 400);
+    }
+
+    #[test]
+    fn critical_ones_are_the_same_but_for_that() {
+        let target = Target::own("http://127.0.0.1:9093").expect("a URL");
+        let stream = Stream::Distinct { services: 50 };
+        let events = sent(&mut Alerts::critical(&target, "abcdef", 3, stream, 0, 1));
+        assert!(events.iter().all(|e| e.labels["severity"] == "critical" && e.labels.len() == 7));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod histogram;
 mod load;
 mod machine;
 mod notify;
+mod overload;
 mod process;
 mod report;
 mod scrape;
@@ -43,6 +44,7 @@ pub enum Command {
     Logs(telemetry::Logs),
     Metrics(telemetry::Metrics),
     Notify(notify::Args),
+    Overload(overload::Args),
     Start(start::Args),
     Growth(growth::Args),
 }
@@ -134,6 +136,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
             Command::Logs(args) => telemetry::logs(args).await,
             Command::Metrics(args) => telemetry::metrics(args).await,
             Command::Notify(args) => notify::run(args).await,
+            Command::Overload(args) => overload::run(args).await,
             Command::Start(args) => start::run(args).await,
             Command::Growth(args) => growth::run(args).await,
         } } => done,

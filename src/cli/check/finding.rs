@@ -53,6 +53,9 @@ impl Findings {
     pub fn all(&self) -> &[Finding] {
         &self.0
     }
+    pub fn into_all(self) -> Vec<Finding> {
+        self.0
+    }
     pub fn count(&self, level: Level) -> usize {
         self.0.iter().filter(|f| f.level == level).count()
     }

@@ -24,7 +24,7 @@ pub async fn check(args: &ServerArgs, context: &Context, findings: &mut Findings
     }
 }
 
-fn report(status: &Value, findings: &mut Findings) {
+pub fn report(status: &Value, findings: &mut Findings) {
     match status["not_ready"].as_str() {
         Some(why) => findings.error("server", format!("running, but not ready: {why}")),
         None => findings.ok("server", "running"),

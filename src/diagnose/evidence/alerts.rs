@@ -13,6 +13,9 @@ impl Source for Alerts {
     fn name(&self) -> SourceName {
         SourceName::Alerts
     }
+    fn is_at_hand(&self) -> bool {
+        true
+    }
     async fn gather(&self, about: &About, access: &Access) -> anyhow::Result<Found> {
         let service = |a: &Alert| access.settings.correlate.service_of(&a.labels);
         let facts = about.alerts.iter().map(|a| fact(a, service(a))).collect();

@@ -17,6 +17,9 @@ impl Source for Changes {
     fn name(&self) -> SourceName {
         SourceName::Changes
     }
+    fn is_at_hand(&self) -> bool {
+        true
+    }
     async fn gather(&self, about: &About, access: &Access) -> anyhow::Result<Found> {
         let onset = about.incident.started_at;
         let from = clock::before(onset, access.settings.diagnose.change_window);

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
+    admission::Admission,
     breaker::Breakers,
     clock,
     config::Settings,
@@ -50,6 +51,7 @@ pub struct Access {
     pub breakers: Breakers,
     pub telemetry: Arc<dyn model::Telemetry>,
     pub logs: Logs,
+    pub admission: Arc<Admission>,
 }
 
 /// The incident as it stands when the gathering begins.
@@ -94,6 +96,10 @@ pub struct Found {
 #[async_trait]
 trait Source: Send + Sync {
     fn name(&self) -> SourceName;
+    /// True for what costs next to nothing: it is asked under overload, too.
+    fn is_at_hand(&self) -> bool {
+        false
+    }
     /// Most telling first: what exceeds the limit is dropped from the end.
     async fn gather(&self, about: &About, access: &Access) -> anyhow::Result<Found>;
 }
@@ -128,6 +134,11 @@ async fn ask(
 ) -> (Vec<Fact>, Vec<Missing>) {
     let name = source.name();
     let gap = |reason: Said| Missing { source: name.to_string(), reason };
+    if !source.is_at_hand() && !access.admission.gathers_from_afar() {
+        metrics::EVIDENCE.with_label_values(&[name.as_str(), "missing"]).inc();
+        metrics::OVERLOAD_POSTPONED.with_label_values(&["evidence"]).inc();
+        return (Vec::new(), vec![gap(Phrase::NotAskedOverloaded {}.into())]);
+    }
     let (mut facts, missing) = match tokio::time::timeout(within, source.gather(about, access)).await {
         Ok(Ok(found)) => (found.facts, found.missing.into_iter().map(gap).collect()),
         Ok(Err(e)) => {

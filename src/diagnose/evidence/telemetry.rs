@@ -23,6 +23,9 @@ impl Source for OwnTelemetry {
     fn name(&self) -> SourceName {
         SourceName::Telemetry
     }
+    fn is_at_hand(&self) -> bool {
+        true
+    }
     async fn gather(&self, about: &About, access: &Access) -> anyhow::Result<Found> {
         let from = clock::before(about.incident.started_at, access.settings.diagnose.look_back);
         let mut found = Found { facts: stored(about, access, from).await?, missing: Vec::new() };
@@ -32,6 +35,9 @@ impl Source for OwnTelemetry {
         let recent = access.telemetry.recent(service, from, to);
         if let Coverage::Unknown { reason } = recent.coverage {
             found.missing.push(reason);
+        }
+        if let Some(since) = access.admission.left_out(service, from, to) {
+            found.missing.push(Phrase::TelemetryLeftOut { since: since.to_string() }.into());
         }
         let templates = recent.templates.iter().filter(|t| is_telling(t));
         found.facts.extend(templates.take(TEMPLATES).map(|t| busy(t, service)));

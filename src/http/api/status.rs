@@ -13,8 +13,8 @@ use crate::{
         auth::{As, Viewer},
         problem::{ProblemDocument, Result},
     },
-    notify,
-    store::{flags, inbox, incidents, jobs},
+    notify, redact,
+    store::{Tx, flags, inbox, incidents, jobs},
 };
 
 /// The service at a glance.
@@ -31,6 +31,8 @@ struct Status {
     automation_stopped: Option<serde_json::Value>,
     open_incidents: i64,
     queues: Queues,
+    /// Jobs that have failed again and again, the most stubborn first; at most ten.
+    failing_jobs: Vec<jobs::Failing>,
     alarms: Vec<alarm::Active>,
     channels: Vec<notify::ChannelStatus>,
     /// What other parts of the program say of themselves: `breakers` …
@@ -78,8 +80,22 @@ pub async fn status(state: web::Data<State>, _caller: As<Viewer>) -> Result<web:
             jobs,
             jobs_overdue_seconds: since(next),
         },
+        failing_jobs: failing(&mut tx).await?,
         alarms: alarm::active(),
         channels: notify::status(&deps.outbox, &mut tx, now).await?,
         parts: deps.reports.iter().map(|(name, report)| (*name, report())).collect(),
     }))
+}
+
+/// So many failures are no bad luck.
+const STUBBORN: i64 = 5;
+const MOST_FAILING: i64 = 10;
+
+/// What failed is told with secrets masked, as everywhere.
+async fn failing(tx: &mut Tx) -> Result<Vec<jobs::Failing>> {
+    let mut failing = jobs::failing(tx, STUBBORN, MOST_FAILING).await?;
+    for job in &mut failing {
+        job.last_error = redact::cut(&redact::mask(&job.last_error), 300).to_owned();
+    }
+    Ok(failing)
 }

@@ -312,7 +312,9 @@ async fn prometheus(
         std::fs::write(targets.join(format!("{name}.yml")), format!("- targets: [\"{address}\"]\n"))
             .expect("writable");
     }
-    std::fs::write(dir.join("rules.yml"), deployed("prometheus/rules.yml")).expect("writable");
+    for name in ["rules.yml", "aiops.rules.yml"] {
+        std::fs::write(dir.join(name), deployed(&format!("prometheus/{name}"))).expect("writable");
+    }
     Prometheus::start_at(port, &deployed("prometheus/prometheus.yml"), dir).await
 }
 

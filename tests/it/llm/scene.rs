@@ -166,6 +166,7 @@ fn deps(settings: Settings, store: &Store) -> Deps {
             breakers,
             telemetry: Arc::new(telemetry),
             logs: Default::default(),
+            admission: Arc::default(),
         },
     }
 }
