@@ -174,6 +174,7 @@ impl Drill {
             model: None,
             gate: Some(&gate),
             replicas: 1,
+            shared: None,
         };
         let mut world = stage.set(&dir).await;
         world.shop.hold_answer(self.plans(Step));

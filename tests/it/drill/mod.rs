@@ -3,6 +3,7 @@
 
 mod gate;
 mod kills;
+mod shared;
 mod world;
 
 use std::time::Duration;
@@ -23,7 +24,8 @@ async fn a_real_break_is_seen_told_diagnosed_fixed_and_verified_on_postgresql() 
     drill(&format!("store: {{url: '{url}'}}\n"), 1).await;
 }
 
-/// Alerts and telemetry come to one of them; jobs, messages and polling are wherever they happen to be.
+/// Alerts come to one of them and telemetry to all, through a real Redis; the logs are in a real OpenSearch; jobs, messages and
+/// polling are wherever they happen to be.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_break_is_seen_told_diagnosed_fixed_and_verified_on_three_replicas() {
     let url = peers::Postgres::database().await;
@@ -52,6 +54,12 @@ async fn drill(store: &str, replicas: usize) {
     mail(&world).await;
     audit(&world).await;
     explained(&world, &incident).await;
+    if let Some(shared) = &world.shared {
+        let replicas: Vec<_> = std::iter::once(&world.service).chain(&world.other_replicas).collect();
+        shared.telemetry_went_through_redis(&replicas).await;
+        shared.lines_are_found(&replicas).await;
+        shared.records_are_exported(&id).await;
+    }
 }
 
 /// One incident, opened by the real alert.

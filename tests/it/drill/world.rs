@@ -14,7 +14,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{sync::Mutex, task::JoinHandle};
 
-use super::gate::Gate;
+use super::{gate::Gate, shared::Shared};
 use crate::{
     fakes::{self, Answer, pagerduty::PagerDuty, slack::Slack, telegram::Telegram},
     llm::fake::{Fake, Reply},
@@ -35,16 +35,20 @@ pub struct World {
     pub smtp: Smtp,
     pub openai: Fake,
     pub shop: Shop,
+    /// What replicas share beside the database, if there are any.
+    pub shared: Option<Shared>,
+    pub other_replicas: Vec<Service>,
     _ollama: Option<Ollama>,
     _prometheus: Prometheus,
     _alertmanager: Alertmanager,
-    _other_replicas: Vec<Service>,
+    _shipper: Option<fakes::Server>,
 }
 
 impl World {
-    /// Starts it all; `store` is the service's `store` section.
+    /// Starts it all; `store` is the service's `store` section. Several replicas share Redis and OpenSearch, too.
     pub async fn start(store: &str, replicas: usize) -> Self {
         let model = Ollama::start(MODEL).await;
+        let shared = if replicas > 1 { Some(Shared::start().await) } else { None };
         let overloaded = Reply::Json(500, json!({"error": {"message": "overloaded"}}));
         let stage = Stage {
             store,
@@ -53,6 +57,7 @@ impl World {
             model: Some(model),
             gate: None,
             replicas,
+            shared,
         };
         stage.set(&peers::scratch("drill")).await
     }
@@ -71,18 +76,20 @@ pub struct Stage<'a> {
     pub gate: Option<&'a Gate>,
     /// How many of the service there are, on one store.
     pub replicas: usize,
+    /// What they share beside the store.
+    pub shared: Option<Shared>,
 }
 
 impl Stage<'_> {
     pub async fn set(self, dir: &Path) -> World {
-        let Self { store, playbooks, cloud, model: ollama, gate, replicas } = self;
+        let Self { store, playbooks, cloud, model: ollama, gate, replicas, shared } = self;
         let (telegram, slack, pagerduty) = (Telegram::start(&[CHAT]), Slack::start(), PagerDuty::start());
         let (smtp, openai) = tokio::join!(Smtp::start(), Fake::start(cloud));
         let prometheus_port = peers::free_port();
         let shop = Shop::new(dir);
         let alertmanager = alertmanager_ready_for(dir);
         let settings = format!(
-            "{store}\
+            "{store}{shared}\
              prometheus: {{url: 'http://127.0.0.1:{prometheus_port}'}}\n\
              alertmanager: {{urls: ['{am}'], reconcile_every: 5s}}\n\
              detect: {{warm_up: 8s}}\n\
@@ -97,6 +104,7 @@ impl Stage<'_> {
              pagerduty: {{routing_key: '{routing_key}', api: '{pagerduty}', min_severity: info}}\n  \
              email: {{host: 127.0.0.1, port: {smtp_port}, tls: none, from: 'aiops <aiops@example.org>', \
              to: [oncall@example.org]}}\n",
+            shared = shared.as_ref().map_or_else(String::new, Shared::settings),
             am = alertmanager.url(),
             playbooks = playbooks.display(),
             host = shop.supervisor_url().trim_start_matches("http://"),
@@ -123,7 +131,12 @@ impl Stage<'_> {
         if let Some(gate) = gate {
             gate.open(&service.url);
         }
-        shop.open(&service).await;
+        let shipper = shared.as_ref().map(|shared| {
+            shared.make_ready(dir);
+            let urls = std::iter::once(&service).chain(&other_replicas).map(|s| s.url.clone());
+            shared.shipper(urls.collect())
+        });
+        shop.open(&service, shipper.as_ref().map_or(&service.url, |s| &s.url)).await;
         let alertmanager = alertmanager.start(&service, gate.map_or(service.url.as_str(), Gate::url)).await;
         let prometheus = prometheus(dir, prometheus_port, &service, &shop, &alertmanager).await;
         World {
@@ -134,10 +147,12 @@ impl Stage<'_> {
             smtp,
             openai,
             shop,
+            shared,
+            other_replicas,
             _ollama: ollama,
             _prometheus: prometheus,
             _alertmanager: alertmanager,
-            _other_replicas: other_replicas,
+            _shipper: shipper,
         }
     }
 }
@@ -207,12 +222,12 @@ impl Shop {
         &self.supervisor.url
     }
 
-    /// Starts the victim and lets customers in.
-    async fn open(&self, service: &Service) {
+    /// Starts the victim, which sends its telemetry to `intake`, and lets customers in.
+    async fn open(&self, service: &Service, intake: &str) {
         let token = service.post("/api/v1/tokens", &json!({"name": "shop", "role": "intake"})).await;
         let mut command = Command::new(env!("CARGO_BIN_EXE_aiops"));
         command
-            .args(["demo-victim", "--port", &self.port.to_string(), "--intake", &service.url])
+            .args(["demo-victim", "--port", &self.port.to_string(), "--intake", intake])
             .args(["--parent", &std::process::id().to_string()])
             .env("AIOPS_TOKEN", token["token"].as_str().expect("a secret"));
         let ready = Ready::Http(format!("http://127.0.0.1:{}/healthz", self.port));

@@ -56,7 +56,7 @@ async fn open_with(set: &config::Elasticsearch, failures: u32) -> (Logs, Breaker
 }
 
 impl OpenSearch {
-    async fn send(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> (u16, Value) {
+    pub async fn send(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> (u16, Value) {
         let mut request = http().request(method, format!("{}/{path}", self.url)).timeout(LONG);
         if let Some(body) = body {
             request = request.json(body);
