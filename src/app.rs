@@ -9,6 +9,7 @@ pub(crate) use lock::{DirLock, make_data_dir};
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
+use anyhow::Context;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -155,7 +156,7 @@ impl Build {
 
     /// Starts the parts from the store outwards: whoever hands something on finds its taker running.
     fn finish(mut self, lock: Option<lock::DirLock>, left_open: Vec<Anomaly>) -> anyhow::Result<App> {
-        let committer = self.committer();
+        let committer = self.committer()?;
         let bus = self.bus.clone();
         self.parts.start("bus", |stop| async move { bus.run(stop).await });
         let detectors = self.detectors(&committer, left_open);
@@ -184,7 +185,9 @@ impl Build {
         self.parts.start("notify", |stop| notify::run(delivering, stop));
         let stages = pipeline.clone();
         let owner = keeper.owner().to_owned();
-        self.parts.start("pipeline", |stop| stages.run(owner, stop));
+        self.parts.start("jobs", |stop| stages.work_until(owner, stop));
+        let stages = pipeline.clone();
+        self.parts.start_apart("correlate", |stop| stages.correlate_until(stop))?;
         self.schedules(&committer);
         self.exporter()?;
         let slack = self.listeners();
@@ -199,19 +202,17 @@ impl Build {
         })
     }
 
-    fn committer(&mut self) -> Committer {
-        let set = &self.settings.intake;
-        let stop = CancellationToken::new();
-        let (committer, writer) =
-            Committer::start(self.store.clone(), set.queue, set.commit_timeout, stop.clone());
-        self.parts.start("commit", |asked| async move {
-            tokio::select! {
-                () = asked.cancelled() => stop.cancel(),
-                () = stop.cancelled() => {}
-            }
-            let _ = writer.await;
-        });
-        committer
+    /// On a thread of its own: those who wait for a commit wait for nothing else.
+    fn committer(&mut self) -> anyhow::Result<Committer> {
+        let (store, set) = (self.store.clone(), &self.settings.intake);
+        let (queue, deadline) = (set.queue, set.commit_timeout);
+        let mut made = None;
+        self.parts.start_apart("commit", |stop| {
+            let (committer, writer) = Committer::new(store, queue, deadline, stop);
+            made = Some(committer);
+            writer
+        })?;
+        made.context("the part is made before it is started")
     }
 
     /// The detectors, and the road that takes what they find into the store.

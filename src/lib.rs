@@ -40,5 +40,6 @@ pub mod steer;
 pub mod steps;
 pub mod store;
 pub mod telemetry;
+mod threads;
 pub mod verify;
 pub mod worker;

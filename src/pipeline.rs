@@ -37,18 +37,19 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Runs both halves until cancelled: the inbox in its order, and the jobs that follow from it side by side.
-    pub async fn run(self: Arc<Self>, owner: String, cancel: CancellationToken) {
+    /// Does the jobs that follow from the inbox, side by side, until cancelled.
+    pub async fn work_until(self: Arc<Self>, owner: String, cancel: CancellationToken) {
         let worker = Worker::new(self.store.clone(), owner, PARALLEL);
         let stages = self.clone();
         let work = move |job: Arc<Job>, cancel: CancellationToken| {
             let stages = stages.clone();
             async move { stages.work(&job, cancel).await }
         };
-        tokio::join!(self.correlate_until(&cancel), worker.run(cancel.clone(), work));
+        worker.run(cancel, work).await;
     }
 
-    async fn correlate_until(&self, cancel: &CancellationToken) {
+    /// Correlates what is in the inbox, in its order, until cancelled.
+    pub async fn correlate_until(self: Arc<Self>, cancel: CancellationToken) {
         while !cancel.is_cancelled() {
             let wait = match self.correlate_once().await {
                 Ok(0) => LOOK_AGAIN,

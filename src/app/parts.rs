@@ -9,6 +9,8 @@ use std::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::threads;
+
 /// A part that does not stop within this time is left to the end of the process.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
@@ -45,11 +47,35 @@ impl Parts {
     {
         let stop = CancellationToken::new();
         let body = tokio::spawn(run(stop.clone()));
+        self.watch(name, stop, async move { body.await.is_err() });
+    }
+
+    /// Starts a part on a thread of its own.
+    pub fn start_apart<F>(
+        &mut self,
+        name: &'static str,
+        run: impl FnOnce(CancellationToken) -> F,
+    ) -> anyhow::Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = CancellationToken::new();
+        let body = threads::spawn(name, run(stop.clone()))?;
+        self.watch(name, stop, async move { body.await.is_err() });
+        Ok(())
+    }
+
+    /// Waits for the end of a part, which says whether it panicked.
+    fn watch(
+        &mut self,
+        name: &'static str,
+        stop: CancellationToken,
+        end: impl Future<Output = bool> + Send + 'static,
+    ) {
         let (ended, watched) = (self.ended.clone(), stop.clone());
         let task = tokio::spawn(async move {
-            let how = body.await;
+            let panicked = end.await;
             if !watched.is_cancelled() {
-                let panicked = how.is_err();
                 tracing::error!(part = name, panicked, "a part of the program has ended; restart it");
                 ended.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(name);
             }

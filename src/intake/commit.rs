@@ -104,14 +104,14 @@ enum Write {
 }
 
 impl Committer {
-    /// Starts the writer. At most `queue` deliveries wait for it, each at most `deadline`. After `stop` it takes nothing new,
-    /// writes what waits, and ends.
-    pub fn start(
+    /// The way in, and the writer, to be run. At most `queue` deliveries wait for it, each at most `deadline`. After `stop` it
+    /// takes nothing new, writes what waits, and ends.
+    pub fn new(
         store: Store,
         queue: usize,
         deadline: Duration,
         stop: CancellationToken,
-    ) -> (Self, JoinHandle<()>) {
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, receiver) = mpsc::channel(queue.max(1));
         for road in Road::ALL {
             // A series that appears with its first loss would show no rise.
@@ -119,8 +119,19 @@ impl Committer {
         }
         let (bytes, writing_since) = Default::default();
         let load = Arc::new(Load { begun: Instant::now(), bytes, writing_since });
-        let writer = tokio::spawn(write_until_stopped(store.clone(), receiver, stop, load.clone()));
+        let writer = write_until_stopped(store.clone(), receiver, stop, load.clone());
         (Self { store, queue: sender, deadline, load }, writer)
+    }
+
+    /// The same with the writer running on this runtime.
+    pub fn start(
+        store: Store,
+        queue: usize,
+        deadline: Duration,
+        stop: CancellationToken,
+    ) -> (Self, JoinHandle<()>) {
+        let (committer, writer) = Self::new(store, queue, deadline, stop);
+        (committer, tokio::spawn(writer))
     }
 
     /// Makes alerts of one delivery durable as one inbox row. No alerts, no row.

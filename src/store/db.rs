@@ -361,7 +361,7 @@ async fn begin_whole(pool: &PgPool, statement: &'static str) -> Result<sqlx::Tra
 async fn open_sqlite(data_dir: &Path, when: MigrateWhen) -> anyhow::Result<Pools> {
     let path = data_dir.join("aiops.db");
     let opening = || format!("opening the store in {}", path.display());
-    let (options, write) = open_file(&path).await?;
+    let (options, write) = open_file(&path, "sql-state").await?;
     damage::refuse(&write, &path).await?;
     super::migrate::sqlite(&write, when).await.with_context(opening)?;
     let read = readers(options, 4).await.with_context(opening)?;
@@ -373,7 +373,7 @@ async fn open_sqlite(data_dir: &Path, when: MigrateWhen) -> anyhow::Result<Pools
 async fn open_inbox(path: &Path, state: &SqlitePool) -> anyhow::Result<LiteInbox> {
     let opening = || format!("opening the inbox in {}", path.display());
     let applied: i64 = sqlx::query_scalar("SELECT id FROM inbox_applied").fetch_one(state).await?;
-    let (options, write) = open_file(path).await?;
+    let (options, write) = open_file(path, "sql-inbox").await?;
     damage::refuse(&write, path).await?;
     super::inbox::prepare_file(&write, applied).await.with_context(opening)?;
     let read = readers(options, 2).await.with_context(opening)?;
@@ -381,7 +381,7 @@ async fn open_inbox(path: &Path, state: &SqlitePool) -> anyhow::Result<LiteInbox
 }
 
 /// The one writer of a database file, which is made if it is not there.
-async fn open_file(path: &Path) -> anyhow::Result<(SqliteConnectOptions, SqlitePool)> {
+async fn open_file(path: &Path, thread: &'static str) -> anyhow::Result<(SqliteConnectOptions, SqlitePool)> {
     // Before it is opened: SQLite gives its -wal and -shm files the mode of the database.
     restrict(path)?;
     let options = SqliteConnectOptions::new()
@@ -391,7 +391,8 @@ async fn open_file(path: &Path) -> anyhow::Result<(SqliteConnectOptions, SqliteP
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(5))
         .pragma("temp_store", "memory")
-        .statement_cache_capacity(256);
+        .statement_cache_capacity(256)
+        .thread_name(move |_| thread.into());
     let write = lite_pool(1)
         .connect_with(options.clone())
         .await
@@ -401,7 +402,8 @@ async fn open_file(path: &Path) -> anyhow::Result<(SqliteConnectOptions, SqliteP
 }
 
 async fn readers(options: SqliteConnectOptions, most: u32) -> sqlx::Result<SqlitePool> {
-    lite_pool(most).min_connections(1).connect_with(options.read_only(true)).await
+    let options = options.read_only(true).thread_name(|_| "sql-read".into());
+    lite_pool(most).min_connections(1).connect_with(options).await
 }
 
 /// A file does not hang up: its connections are not tried before each use.

@@ -102,6 +102,9 @@ struct Measured {
 struct Round {
     #[serde(flatten)]
     load: Outcome,
+    /// Of the server's processor time what accepting took; the rest is what followed from alerts that had been accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accepting_us: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kept_up: Option<KeptUp>,
 }
@@ -118,6 +121,15 @@ struct KeptUp {
     looks: Vec<Look>,
 }
 
+/// The threads that do what a sender waits for: HTTP, the group commit, the inbox's file.
+const ACCEPTING: [&str; 3] = ["actix-server wo", "commit", "sql-inbox"];
+
+impl Round {
+    fn of(load: Outcome) -> Self {
+        Self { load, accepting_us: None, kept_up: None }
+    }
+}
+
 const SUSTAINED_RATE: f64 = 10_000.0;
 const SERVICES: u64 = 50;
 const ALERTS: u64 = 2000;
@@ -130,12 +142,11 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..args.rounds {
         ours.push(match &url {
-            Some(target) => Round { load: args.load(target.clone(), args.pid).await?, kept_up: None },
+            Some(target) => Round::of(args.load(target.clone(), args.pid).await?),
             None => args.own().await?,
         });
         if let Some(target) = &against {
-            let load = args.load(target.clone(), args.against_pid).await?;
-            theirs.push(Round { load, kept_up: None });
+            theirs.push(Round::of(args.load(target.clone(), args.against_pid).await?));
         }
     }
     let ours = Measured::of(ours);
@@ -200,12 +211,12 @@ impl Args {
             let (load, looks) = watch::during(&scraper, pid, self.load(target, Some(pid))).await;
             let load = load?;
             let kept_up = self.kept_up(&scraper, looks).await?;
-            Round { load, kept_up: Some(kept_up) }
+            Round { kept_up: Some(kept_up), ..Round::of(load) }
         } else {
-            Round { load: self.load(target, Some(pid)).await?, kept_up: None }
+            Round::of(self.load(target, Some(pid)).await?)
         };
         server.stop().await?;
-        Ok(round)
+        Ok(Round { accepting_us: Some(round.load.cost.of_threads(&ACCEPTING)), ..round })
     }
 
     async fn load(&self, target: Target, pid: Option<u32>) -> anyhow::Result<Outcome> {
@@ -284,6 +295,10 @@ impl Found {
         let mut report =
             Report::new(["aiops".to_owned(), "alertmanager".to_owned()].into_iter().take(columns.len()));
         super::load_rows(&mut report, "alert", &columns.iter().map(|m| &m.median.load).collect::<Vec<_>>());
+        report.row(
+            "server CPU for accepting alone, µs",
+            columns.iter().map(|m| m.median.accepting_us.map(|us| us.to_string())),
+        );
         report.row(
             "rounds, accepted/s",
             columns.iter().map(|m| {

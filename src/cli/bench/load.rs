@@ -103,6 +103,13 @@ pub async fn run(plan: Plan, make: MakeRequests) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
+impl Cost {
+    /// Of the server's threads with these names.
+    pub fn of_threads(&self, names: &[&str]) -> f64 {
+        round(names.iter().filter_map(|name| self.server_threads_us.get(*name)).sum())
+    }
+}
+
 /// One look at the clocks.
 pub struct Meter {
     server: Option<Duration>,
