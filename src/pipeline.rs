@@ -1,6 +1,8 @@
 //! The one way that data flows: inbox → correlate → diagnose → decide → act → verify, and back. The only file that knows the
 //! order of the stages.
 
+mod pace;
+
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
@@ -17,6 +19,7 @@ use crate::{
     verify,
     worker::{Done, Worker},
 };
+use pace::Pace;
 
 /// Alerts that are correlated in one transaction, about: more would keep others waiting for the store.
 const BATCH: usize = 2000;
@@ -50,8 +53,9 @@ impl Pipeline {
 
     /// Correlates what is in the inbox, in its order, until cancelled.
     pub async fn correlate_until(self: Arc<Self>, cancel: CancellationToken) {
+        let mut pace = Pace::default();
         while !cancel.is_cancelled() {
-            let wait = match self.correlate_once().await {
+            let wait = match self.correlate_once(&mut pace).await {
                 Ok(0) => LOOK_AGAIN,
                 Ok(_) => continue,
                 Err(e) => {
@@ -68,9 +72,11 @@ impl Pipeline {
     }
 
     /// Correlates one batch; how many deliveries it took.
-    pub async fn correlate_once(&self) -> Result<usize> {
+    async fn correlate_once(&self, pace: &mut Pace) -> Result<usize> {
         let Some((mut tx, out)) = correlate::drain(&self.correlate, BATCH).await? else { return Ok(0) };
-        let diagnose = out.diagnose.iter().map(|incident| now(JobKind::Diagnose, incident));
+        let now = clock::now();
+        let diagnose =
+            out.diagnose.iter().map(|incident| at_time(JobKind::Diagnose, incident, pace.due(incident, now)));
         let settle = out.settle.iter().map(|(incident, at)| at_time(JobKind::Settle, incident, *at));
         let next: Vec<NewJob> = diagnose.chain(settle).collect();
         if !next.is_empty() {

@@ -4,7 +4,10 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::{About, Access, Fact, Found, Source, SourceName};
-use crate::model::{Alert, EvidenceKind};
+use crate::{
+    metrics,
+    model::{Alert, EvidenceKind},
+};
 
 pub(super) struct Alerts;
 
@@ -18,7 +21,11 @@ impl Source for Alerts {
     }
     async fn gather(&self, about: &About, access: &Access) -> anyhow::Result<Found> {
         let service = |a: &Alert| access.settings.correlate.service_of(&a.labels);
-        let facts = about.alerts.iter().map(|a| fact(a, service(a))).collect();
+        // A flood brings thousands: what would be dropped is not even made.
+        let most = access.settings.diagnose.max_per_source;
+        let over = about.alerts.len().saturating_sub(most);
+        metrics::EVIDENCE_DROPPED.with_label_values(&[self.name().as_str()]).inc_by(over as u64);
+        let facts = about.alerts.iter().take(most).map(|a| fact(a, service(a))).collect();
         Ok(Found { facts, missing: Vec::new() })
     }
 }
