@@ -416,13 +416,9 @@ impl<'a> Batch<'a> {
         let with = |news| self.alerts.values().filter(move |a| a.news == news).map(|a| &a.alert);
         let changed: Vec<&Alert> = with(AlertNews::Changed).collect();
         alerts::save(tx, &changed).await?;
-        let mut seen: HashMap<Option<Timestamp>, Vec<&str>> = HashMap::new();
-        for alert in with(AlertNews::Seen) {
-            seen.entry(alert.expires_at).or_default().push(&alert.fingerprint);
-        }
-        for (expires_at, fingerprints) in seen {
-            alerts::seen(tx, &fingerprints, self.now, expires_at).await?;
-        }
+        let seen: Vec<(&str, Option<Timestamp>)> =
+            with(AlertNews::Seen).map(|alert| (alert.fingerprint.as_str(), alert.expires_at)).collect();
+        alerts::seen(tx, &seen, self.now).await?;
         Ok(())
     }
 }

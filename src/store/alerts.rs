@@ -128,26 +128,17 @@ pub async fn save(tx: &mut Tx, alerts: &[&Alert]) -> Result<()> {
     Ok(())
 }
 
-/// Repeats: nothing but the times changes.
-pub async fn seen(
-    tx: &mut Tx,
-    fingerprints: &[&str],
-    at: Timestamp,
-    expires_at: Option<Timestamp>,
-) -> Result<()> {
-    for chunk in fingerprints.chunks(CHUNK) {
+/// Repeats: nothing but the times changes. Each by its fingerprint, with the time until which its sender promised to repeat it.
+/// No fingerprint may come twice.
+pub async fn seen(tx: &mut Tx, repeats: &[(&str, Option<Timestamp>)], at: Timestamp) -> Result<()> {
+    for chunk in repeats.chunks(CHUNK) {
         sql!(tx, |c| async move {
-            let mut q = sqlx::QueryBuilder::new("UPDATE alerts SET last_seen_at = ");
-            q.push_bind(row::micros(at));
-            if let Some(expires) = expires_at {
-                q.push(", expires_at = ").push_bind(row::micros(expires));
-            }
-            q.push(" WHERE fingerprint IN (");
-            let mut list = q.separated(", ");
-            for fingerprint in chunk {
-                list.push_bind(*fingerprint);
-            }
-            q.push(")");
+            let mut q = sqlx::QueryBuilder::new("WITH seen (fingerprint, expires_at) AS (");
+            q.push_values(chunk, |mut row, (fingerprint, expires)| {
+                row.push_bind(*fingerprint).push_bind(expires.map(super::row::micros));
+            });
+            q.push(") UPDATE alerts SET last_seen_at = ").push_bind(row::micros(at));
+            q.push(", expires_at = seen.expires_at FROM seen WHERE alerts.fingerprint = seen.fingerprint");
             q.build().persistent(false).execute(c).await.map(|_| ())
         })?;
     }

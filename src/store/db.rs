@@ -391,6 +391,10 @@ async fn open_file(path: &Path, thread: &'static str) -> anyhow::Result<(SqliteC
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(5))
         .pragma("temp_store", "memory")
+        // In kilobytes: what a batch of correlation touches fits, and is not read from the system for each batch.
+        .pragma("cache_size", "-16384")
+        // In pages: a flood changes the same ones again and again, and only their last state is written back.
+        .pragma("wal_autocheckpoint", "4000")
         .statement_cache_capacity(256)
         .thread_name(move |_| thread.into());
     let write = lite_pool(1)
@@ -402,7 +406,7 @@ async fn open_file(path: &Path, thread: &'static str) -> anyhow::Result<(SqliteC
 }
 
 async fn readers(options: SqliteConnectOptions, most: u32) -> sqlx::Result<SqlitePool> {
-    let options = options.read_only(true).thread_name(|_| "sql-read".into());
+    let options = options.read_only(true).pragma("cache_size", "-2048").thread_name(|_| "sql-read".into());
     lite_pool(most).min_connections(1).connect_with(options).await
 }
 
