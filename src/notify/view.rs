@@ -1,9 +1,20 @@
 //! What a message is about: everything we know of one incident at one moment.
 
 use crate::{
-    model::{Alert, Approval, Diagnosis, Evidence, Incident, Run, TimelineEntry},
+    model::{Alert, Approval, Diagnosis, Evidence, Incident, Run, TimelineEntry, TimelineKind},
     store::{self, Tx},
 };
+
+/// A message shows the last few lines of the story; those of a flood are thousands.
+const TIMELINE: i64 = 50;
+/// What other parts of a message say already.
+pub(super) const SAID_ELSEWHERE: [TimelineKind; 5] = [
+    TimelineKind::Evidence,
+    TimelineKind::Notified,
+    TimelineKind::NotifyFailed,
+    TimelineKind::StepStarted,
+    TimelineKind::StepFinished,
+];
 
 /// One snapshot of an incident with its parts.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +28,7 @@ pub struct IncidentView {
     pub approval: Option<Approval>,
     /// The newest one, with its steps.
     pub run: Option<Run>,
-    /// Oldest first.
+    /// The newest lines that nothing else in a message says, oldest first.
     pub timeline: Vec<TimelineEntry>,
     /// Channels that could not be told.
     pub unreached: Vec<String>,
@@ -35,7 +46,7 @@ impl IncidentView {
             evidence: store::evidence::of(tx, id).await?,
             approval: store::approvals::of(tx, id).await?.into_iter().max_by_key(|a| a.requested_at),
             run: store::runs::of(tx, id).await?.into_iter().max_by_key(|r| r.started_at),
-            timeline: store::timeline::of(tx, id).await?,
+            timeline: store::timeline::newest_of(tx, id, &SAID_ELSEWHERE, TIMELINE).await?,
             unreached: messages.into_iter().filter(|m| m.unreached).map(|m| m.channel).collect(),
         }))
     }

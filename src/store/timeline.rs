@@ -84,6 +84,24 @@ pub async fn of(tx: &mut Tx, incident_id: &str) -> Result<Vec<TimelineEntry>> {
     rows.into_iter().rev().map(Row::model).collect()
 }
 
+/// The newest so many but for those of some kinds, oldest first.
+pub async fn newest_of(
+    tx: &mut Tx,
+    incident_id: &str,
+    without: &[TimelineKind],
+    limit: i64,
+) -> Result<Vec<TimelineEntry>> {
+    // The words of an enum: nothing from outside.
+    let without: Vec<String> = without.iter().map(|kind| format!("'{kind}'")).collect();
+    let query = format!(
+        "SELECT {COLUMNS} FROM timeline WHERE incident_id = $1 AND kind NOT IN ({}) ORDER BY seq DESC LIMIT $2",
+        without.join(", ")
+    );
+    let rows: Vec<Row> =
+        sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).bind(incident_id).bind(limit).fetch_all(c))?;
+    rows.into_iter().rev().map(Row::model).collect()
+}
+
 /// Over all incidents, after a position.
 pub async fn since(tx: &mut Tx, seq: i64, limit: i64) -> Result<Vec<TimelineEntry>> {
     let query = format!("SELECT {COLUMNS} FROM timeline WHERE seq > $1 ORDER BY seq LIMIT $2");

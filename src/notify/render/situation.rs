@@ -3,8 +3,8 @@
 use super::{Block, Keep, Line, Part, Style, Text, Texts, fill, when};
 use crate::{
     clock,
-    model::{AlertState, IncidentState, Severity, TimelineKind},
-    notify::view::IncidentView,
+    model::{AlertState, IncidentState, Severity},
+    notify::view::{IncidentView, SAID_ELSEWHERE},
 };
 
 const ALERTS_SHOWN: usize = 5;
@@ -115,7 +115,7 @@ pub(super) fn undelivered(view: &IncidentView, style: &Style) -> Option<Block> {
 }
 
 pub(super) fn timeline(view: &IncidentView, style: &Style) -> Option<Block> {
-    let told: Vec<_> = view.timeline.iter().filter(|e| is_told(e.kind)).collect();
+    let told: Vec<_> = view.timeline.iter().filter(|e| !SAID_ELSEWHERE.contains(&e.kind)).collect();
     let tail = &told[told.len().saturating_sub(TIMELINE_SHOWN)..];
     if tail.is_empty() {
         return None;
@@ -130,12 +130,6 @@ pub(super) fn timeline(view: &IncidentView, style: &Style) -> Option<Block> {
         Block::new(Part::Timeline, Keep::Timeline, tail.iter().map(line).collect())
             .titled(style.texts.timeline),
     )
-}
-
-/// What the other blocks do not say already.
-fn is_told(kind: TimelineKind) -> bool {
-    use TimelineKind::*;
-    !matches!(kind, Evidence | Notified | NotifyFailed | StepStarted | StepFinished)
 }
 
 pub(super) fn link(view: &IncidentView, style: &Style) -> Option<Block> {
