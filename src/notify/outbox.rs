@@ -256,7 +256,8 @@ async fn deliver(deps: &Deps, route: &Route, claimed: Claimed, now: Timestamp) -
     if let (Some(bell), Some(reference)) = (route.channel.bell(), &reference)
         && let Some(moment) = owed_ring(&view, route, &claimed)
     {
-        let letter = Letter { document: ring(&view, &deps.style), view, buttons: BTreeMap::new() };
+        let document = ring(&view, &deps.style);
+        let letter = Letter { document, view, buttons: BTreeMap::new(), tried: tried(&claimed) };
         return ring_for(deps, route, bell, claimed, &letter, reference, &moment, now).await;
     }
     let letter = prepare(deps, route, &claimed, view, reference.is_none(), now).await?;
@@ -265,6 +266,10 @@ async fn deliver(deps: &Deps, route: &Route, claimed: Claimed, now: Timestamp) -
         () = keep(deps, &claimed) => return Err(store::Error::LeaseLost),
     };
     record(deps, route, claimed, &letter, result, now).await
+}
+
+fn tried(claimed: &Claimed) -> bool {
+    claimed.uncertain || claimed.message.attempts > 0
 }
 
 /// Why people are not told now: the clause and the reason. A message that they have goes on being edited, but for flapping.
@@ -291,6 +296,8 @@ fn held_back(view: &IncidentView, route: &Route, claimed: &Claimed) -> Option<(&
 /// A first message waits a moment for the diagnosis, so that both come together.
 fn first_wait(deps: &Deps, view: &IncidentView, claimed: &Claimed) -> Option<Timestamp> {
     let first = claimed.message.sent_version == 0 && view.incident.is_open() && view.diagnosis.is_none();
+    // Whether an earlier post was taken is in doubt, and must not be forgotten by waiting.
+    let first = first && !claimed.uncertain;
     first.then(|| clock::after(view.incident.opened_at, deps.first_delay))
 }
 
@@ -379,7 +386,7 @@ async fn prepare(
 ) -> store::Result<Letter> {
     let answer = route.channel.capabilities().answer;
     let document = document(&view, &deps.style, answer);
-    let mut letter = Letter { view, document, buttons: BTreeMap::new() };
+    let mut letter = Letter { view, document, buttons: BTreeMap::new(), tried: tried(claimed) };
     let mut tx = deps.store.write().await?;
     if posting {
         messages::posting(&mut tx, claimed, letter.view.incident.version).await?;

@@ -302,8 +302,10 @@ pub async fn give_up(
     state: MessageState,
     reason: &str,
 ) -> Result<()> {
-    let changed = exec!(tx, |c| sqlx::query(
-        "UPDATE messages SET posting = 0, ring = NULL, last_error = $5, lease_until = 0, unreached = $7, \
+    let changed = exec!(tx, |c| {
+        sqlx::query(
+        "UPDATE messages SET posting = CASE WHEN $7 THEN 0 ELSE posting END, ring = NULL, last_error = $5, lease_until = 0, \
+         unreached = $7, \
          state = CASE WHEN wanted_version > $6 THEN 'due' ELSE $4 END \
          WHERE incident_id = $1 AND channel = $2 AND fence = $3"
     )
@@ -313,7 +315,8 @@ pub async fn give_up(
     .bind(state.as_str())
     .bind(reason)
     .bind(version)
-    .bind(state == MessageState::Dead))?;
+    .bind(state == MessageState::Dead)
+    })?;
     held(changed)
 }
 

@@ -126,6 +126,8 @@ pub struct Letter {
     pub document: Document,
     /// Ids for the document's offers, where the channel has buttons.
     pub buttons: BTreeMap<Verb, String>,
+    /// A try before this one may have been taken, though we never heard so: we were killed, or the answer was lost.
+    pub tried: bool,
 }
 
 /// What a provider has taken.

@@ -51,7 +51,13 @@ impl PagerDuty {
     /// Brings PagerDuty from what it has to what is so, in order.
     async fn bring(&self, letter: &Letter, has: Option<Reference>) -> Result<Sent, SendError> {
         let summary = Text::clipped(letter.document.subject.as_str(), MAX_SUMMARY).as_str().to_owned();
-        let last = has.as_ref().map_or(Action::None, |r| r.action);
+        let last = match &has {
+            Some(reference) => reference.action,
+            // It may have been paged before we were killed, and nobody else would ever take that page back. To resolve what is
+            // not there changes nothing.
+            None if letter.tried && letter.view.incident.state == IncidentState::Resolved => Action::Trigger,
+            None => Action::None,
+        };
         let news = has.as_ref().is_none_or(|r| r.summary != summary);
         let key = dedup_key(&letter.view.incident.id);
         let actions = actions(last, letter.view.incident.state, news);

@@ -159,7 +159,8 @@ fn channels(
         match keys.get(service).map(|keys| keys.iter().collect::<Vec<_>>()).as_deref() {
             Some([key]) => {
                 let wanted = if Plan::recovers(*service) { "resolved" } else { "triggered" };
-                assert_eq!(stands[*key], wanted, "{plan:?}: {}", name(*service));
+                let said: Vec<_> = events.iter().filter(|e| e["dedup_key"] == **key).collect();
+                assert_eq!(stands[*key], wanted, "{plan:?}: {}: {said:#?}", name(*service));
             }
             // What is over before it could be said rings nobody's phone.
             None => assert!(Plan::recovers(*service), "{plan:?}: nobody was paged for {}", name(*service)),

@@ -234,6 +234,23 @@ on_both_stores! {
         let late = messages::failed(&mut tx, claimed, "late", outbox.clock.0).await;
         assert!(matches!(late, Err(aiops::store::Error::LeaseLost)));
     }
+
+    // Whoever was paged by a process that could not say so any more is told when it is over.
+    async fn a_page_by_a_killed_process_ends_with_the_incident(store: Store) {
+        let pagerduty = PagerDuty::start();
+        let mut outbox = Outbox::over(&store, |s| to_pagerduty(s, &pagerduty));
+        let incident = outbox.open("slow").await;
+        let mut tx = store.write().await.expect("a transaction");
+        let lease = Duration::from_secs(10);
+        let claimed = messages::claim(&mut tx, "pagerduty", clock::now(), lease, 1).await.expect("claimed").pop();
+        messages::posting(&mut tx, &claimed.expect("one is due"), 1).await.expect("written");
+        aiops::store::testing::end_leases(&mut tx).await;
+        tx.commit().await.expect("committed");
+        outbox.resolve(&incident.id).await;
+        outbox.deliver(2).await;
+        let actions: Vec<_> = pagerduty.events().iter().map(|e| e["event_action"].clone()).collect();
+        assert_eq!(actions, ["resolve"], "and nobody is paged by that");
+    }
 }
 
 #[tokio::test]
