@@ -59,10 +59,10 @@ crate::model::words!(
 pub struct Seen {
     #[serde(rename = "inbox_age_seconds", serialize_with = "seconds")]
     pub inbox_age: Duration,
-    /// How long a delivery that is taken now will wait. In a flood of ten times what can be handled the oldest one has waited a
-    /// second when the newest will wait for ten.
-    #[serde(rename = "inbox_wait_seconds", serialize_with = "seconds")]
-    pub inbox_wait: Duration,
+    /// How long a delivery that is taken now will wait, if that can be told. In a flood of ten times what can be handled the
+    /// oldest one has waited a second when the newest will wait for ten, and at its end the oldest is old while little waits.
+    #[serde(rename = "inbox_wait_seconds", serialize_with = "maybe_seconds")]
+    pub inbox_wait: Option<Duration>,
     #[serde(rename = "commit_wait_seconds", serialize_with = "seconds")]
     pub commit_wait: Duration,
     #[serde(rename = "jobs_overdue_seconds", serialize_with = "seconds")]
@@ -75,6 +75,13 @@ pub struct Seen {
 
 fn seconds<S: serde::Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_f64(d.as_millis() as f64 / 1000.0)
+}
+
+fn maybe_seconds<S: serde::Serializer>(d: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+    match d {
+        Some(d) => seconds(d, s),
+        None => s.serialize_none(),
+    }
 }
 
 /// Too much for so long raises the level.
@@ -233,7 +240,7 @@ impl Admission {
         self.look_at(seen, Instant::now());
     }
 
-    fn look_at(&self, seen: Seen, now: Instant) {
+    pub(crate) fn look_at(&self, seen: Seen, now: Instant) {
         let level = self.level();
         let mut control = self.lock();
         control.seen = seen;
@@ -341,7 +348,7 @@ fn is_kept(service: &str) -> bool {
 impl Cause {
     fn value(self, seen: &Seen) -> f64 {
         match self {
-            Self::Inbox => seen.inbox_age.max(seen.inbox_wait).as_secs_f64(),
+            Self::Inbox => seen.inbox_wait.unwrap_or(seen.inbox_age).as_secs_f64(),
             Self::Commit => seen.commit_wait.as_secs_f64(),
             Self::Jobs => seen.jobs_late.as_secs_f64(),
             Self::Bus => seen.bus_fill,
@@ -435,9 +442,9 @@ mod tests {
     #[test]
     fn what_is_taken_now_counts_by_how_long_it_will_wait() {
         let mut sim = Sim::new();
-        let will_wait = |seconds| Seen { inbox_wait: Duration::from_secs(seconds), ..aged(1) };
-        assert_eq!(sim.see(2.0, will_wait(20)), [Level::Normal, Level::CriticalOnly]);
-        assert_eq!(sim.see(20.0, will_wait(1)).last(), Some(&Level::Normal));
+        let will_wait = |seconds, age| Seen { inbox_wait: Some(Duration::from_secs(seconds)), ..aged(age) };
+        assert_eq!(sim.see(2.0, will_wait(20, 1)), [Level::Normal, Level::CriticalOnly]);
+        assert_eq!(sim.see(20.0, will_wait(1, 20)).last(), Some(&Level::Normal));
     }
 
     #[test]
@@ -463,7 +470,7 @@ mod tests {
         assert_eq!(most(Seen { bus_fill: 1.0, ..none }), (Level::Shedding, Some(Cause::Bus)));
         assert_eq!(most(Seen { commit_wait: hour, ..none }), (Level::CriticalOnly, Some(Cause::Commit)));
         assert_eq!(most(Seen { memory_bytes: u64::MAX, ..none }), (Level::Full, Some(Cause::Memory)));
-        assert_eq!(most(Seen { inbox_wait: hour, ..none }), (Level::Full, Some(Cause::Inbox)));
+        assert_eq!(most(Seen { inbox_wait: Some(hour), ..none }), (Level::Full, Some(Cause::Inbox)));
         assert_eq!(most(none), (Level::Normal, None));
     }
 
