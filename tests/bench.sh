@@ -2,7 +2,7 @@
 # Measures everything that docs/performance.md states, in one go (a quarter of an hour on two quiet cores), and writes it to a directory:
 #   make build && tests/bench.sh target/release/aiops [OUT]
 # Each figure is one `aiops bench` command; OUT/all.txt holds what they said. Beside aiops it starts an Alertmanager ($ALERTMANAGER, else
-# 0.28.1, built once by tests/real/alertmanager.sh, else Debian's) and a PostgreSQL that syncs.
+# 0.28.1, built once by tests/real/alertmanager.sh, else Debian's) a PostgreSQL that syncs, and a Redis.
 #   BENCH_SECONDS=30 measures longer; BENCH_SHORT=1 is for trying the script: a second each, small sizes, Debian's Alertmanager.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -85,6 +85,18 @@ fi
 
 figure 'log lines' logs --seconds "$seconds"
 figure 'log lines, gzip' logs --gzip --seconds "$seconds"
+if command -v redis-server > /dev/null; then
+  port=$(free_port)
+  tests/real/redis.sh run "$port" "$work/redis" > "$work/redis.log" 2>&1 &
+  peers+=($!)
+  wait_for 20 redis-cli -p "$port" ping
+  redis-server --version | tee -a "$out/all.txt"
+  for kind in logs metrics; do
+    figure "$kind through Redis" "$kind" --redis "redis://127.0.0.1:$port" --seconds "$seconds"
+  done
+  kill "${peers[0]}" && wait "${peers[0]}" 2> /dev/null || true
+  peers=()
+fi
 figure 'metric samples' metrics --seconds "$seconds"
 figure 'alert to channel' notify --seconds "$seconds"
 figure 'alerts, sustained' alerts --sustained --seconds "$sustained"

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use sqlx::{Connection, PgConnection};
 
-use crate::peers::Postgres;
+use crate::peers::{Postgres, Redis};
 
 fn bench(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aiops"));
@@ -123,6 +123,28 @@ fn every_line_and_sample_that_is_accepted_is_judged() {
     assert_sound(&packed["load"]);
     let counted = number(&packed["judged"]) + number(&packed["unjudged"]);
     assert_eq!(counted, number(&packed["load"]["accepted"]), "{packed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn telemetry_goes_through_redis_and_its_keys_are_gone_afterwards() {
+    let redis = Redis::start_with(&["--requirepass", "geheim"]).await;
+    let url = format!("redis://:geheim@127.0.0.1:{}", redis.port);
+    for kind in ["logs", "metrics"] {
+        let found =
+            figures(&[kind, "--rate", "2000", "--batch", "100", "--connections", "2", "--redis", &url]);
+        assert_sound(&found["load"]);
+        let counted = number(&found["judged"]) + number(&found["unjudged"]);
+        assert_eq!(
+            (counted, &found["bus"]),
+            (number(&found["load"]["accepted"]), &"redis".into()),
+            "{found}"
+        );
+        assert!(number(&found["redis_us"]) > 0.0, "{found}");
+    }
+    let client = redis::Client::open(url).expect("a URL");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("it listens");
+    let left: u64 = redis::cmd("DBSIZE").query_async(&mut connection).await.expect("answered");
+    assert_eq!(left, 0);
 }
 
 #[test]

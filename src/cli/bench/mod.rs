@@ -18,6 +18,7 @@ mod start;
 mod target;
 mod telemetry;
 mod telemetry_bodies;
+mod through;
 mod wall;
 mod watch;
 

@@ -16,6 +16,7 @@ use super::{
     server::Plan,
     target::Target,
     telemetry_bodies::{Kind, Share, TEMPLATES, Telemetry},
+    through::Through,
 };
 use crate::cli::{Failure, output};
 
@@ -23,6 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   aiops bench logs
   aiops bench logs --gzip --connections 2
+  aiops bench logs --redis redis://127.0.0.1:6379
   aiops bench metrics --series 20000
 
 Judged means: a detector has counted it. What is refused (503, the bus being full) is told to come again, and counted.";
@@ -67,11 +69,15 @@ pub struct Shape {
     /// Records a second, sent when they are due; without it each connection sends as soon as it has its answer
     #[arg(long, value_parser = super::positive)]
     rate: Option<f64>,
+    /// The Redis that telemetry goes through; keys with a prefix of their own are made there and deleted
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
 }
 
 #[derive(Serialize)]
 struct Found {
     what: &'static str,
+    bus: &'static str,
     machine: Machine,
     batch: u16,
     connections: u16,
@@ -81,6 +87,8 @@ struct Found {
     body_bytes: usize,
     /// Of sending alone; its costs are of the measured time.
     load: Outcome,
+    /// Processor time of Redis.
+    redis_us: Option<f64>,
     #[serde(flatten)]
     judged: Judged,
 }
@@ -113,11 +121,26 @@ pub async fn metrics(args: Metrics) -> Result<(), Failure> {
 async fn measure(shape: &Shape, what: &'static str, kind: Kind, series: Option<u32>) -> Result<(), Failure> {
     let machine = Machine::look(&shape.common.dir);
     let dir = shape.common.private_dir()?;
-    let server = Plan::new(dir.path(), settings(shape, kind)).start().await?;
-    let (load, judged) = shape.load(kind, &server.url, server.pid).await?;
-    server.stop().await?;
+    let plan = Plan::new(dir.path(), settings(shape, kind));
+    let (load, judged, redis_us) = match &shape.redis {
+        None => {
+            let (load, judged) = shape.on(&plan, kind).await?;
+            (load, judged, None)
+        }
+        Some(url) => {
+            let mut redis = Through::open(url).await?;
+            let before = redis.cpu_seconds().await?;
+            let measured = shape.on(&plan.with(redis.settings()), kind).await;
+            let used = redis.cpu_seconds().await? - before;
+            redis.clear().await?;
+            let (load, judged) = measured?;
+            let us = round(used * 1e6 / judged.judged.max(1.0));
+            (load, judged, Some(us))
+        }
+    };
     let found = Found {
         what,
+        bus: if shape.redis.is_some() { "redis" } else { "embedded" },
         machine,
         batch: shape.batch,
         connections: shape.connections,
@@ -126,6 +149,7 @@ async fn measure(shape: &Shape, what: &'static str, kind: Kind, series: Option<u
         gzip: shape.gzip,
         body_bytes: shape.body_bytes(kind)?,
         load,
+        redis_us,
         judged,
     };
     if shape.common.json {
@@ -162,7 +186,16 @@ impl Shape {
             services,
             gzip: false,
             rate: None,
+            redis: None,
         }
+    }
+
+    /// Starts the server, loads it, and ends it.
+    async fn on(&self, plan: &Plan, kind: Kind) -> anyhow::Result<(Outcome, Judged)> {
+        let server = plan.start().await?;
+        let measured = self.load(kind, &server.url, server.pid).await?;
+        server.stop().await?;
+        Ok(measured)
     }
 
     pub async fn load(&self, kind: Kind, url: &str, pid: u32) -> anyhow::Result<(Outcome, Judged)> {
@@ -235,8 +268,9 @@ impl Found {
             None => format!("{TEMPLATES} statements"),
         };
         let packed = if self.gzip { "gzip" } else { "plain" };
+        let over = if self.redis_us.is_some() { ", through Redis" } else { "" };
         let head = format!(
-            "{} records a POST of {} bytes ({packed}), {of} in {} services, {} connections, {loop_}, {} s\n{}\n\n",
+            "{} records a POST of {} bytes ({packed}), {of} in {} services, {} connections, {loop_}, {} s{over}\n{}\n\n",
             self.batch,
             self.body_bytes,
             self.services,
@@ -250,6 +284,7 @@ impl Found {
         row("judged/s, from the first request to the last judgement", Some(count(j.judged_per_second)));
         row("server CPU, µs per record", j.whole_cost.server_us.map(|us| us.to_string()));
         row("generator CPU, µs per record", Some(j.whole_cost.generator_us.to_string()));
+        row("Redis CPU, µs per record", self.redis_us.map(|us| us.to_string()));
         row("judged", Some(count(j.judged)));
         row("too late, stale or without room", Some(count(j.unjudged)));
         row("refused, to come again", Some(count(j.refused)));
