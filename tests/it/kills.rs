@@ -8,7 +8,7 @@ mod check;
 mod house;
 mod sender;
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
@@ -93,8 +93,10 @@ async fn kill_again_and_again(house: &mut House, plan: &Plan, progress: &watch::
     let mut random = Random(plan.seed);
     let mut kills = Vec::new();
     let count = house.replicas.len();
+    // A machine that needs long for a start needs long for everything: there it lives longer, too.
+    let mut longest = Duration::from_secs(1);
     while kills.len() < plan.kills {
-        tokio::time::sleep(Duration::from_millis(random.below(1000))).await;
+        tokio::time::sleep(longest.mul_f64(random.below(1000) as f64 / 1000.0)).await;
         let first = random.below(count as u64) as usize;
         let both = count > 1 && random.below(8) == 0;
         for victim in [first, (first + 1) % count].into_iter().take(1 + usize::from(both)) {
@@ -106,7 +108,9 @@ async fn kill_again_and_again(house: &mut House, plan: &Plan, progress: &watch::
             child.start_again();
         }
         if count == 1 && random.below(4) > 0 {
+            let begun = Instant::now();
             house.replicas[0].child.wait_ready().await;
+            longest = (begun.elapsed() * 3).max(Duration::from_secs(1));
         }
         progress.send_replace(kills.len());
     }

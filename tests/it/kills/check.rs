@@ -98,13 +98,6 @@ fn channels(
     incidents: &BTreeMap<usize, String>,
     kills: &[Kill],
 ) -> BTreeMap<&'static str, usize> {
-    let short = |id: &str| id[id.len() - 6..].to_owned();
-    // A message shows the short form of the incident's id, which two may have in common.
-    let found = |text: &str| {
-        let about =
-            |(service, id): &(&usize, &String)| text.contains(&short(id)) && text.contains(&name(**service));
-        incidents.iter().find(about).map(|(service, _)| *service)
-    };
     let critical: BTreeSet<usize> = incidents.keys().copied().filter(|s| Plan::is_critical(*s)).collect();
     let everything: BTreeSet<usize> = incidents.keys().copied().collect();
 
@@ -119,7 +112,7 @@ fn channels(
         let mut heard = BTreeSet::new();
         let mut told = Vec::new();
         for (text, at, rings) in all {
-            let Some(service) = found(&text) else { continue };
+            let Some(service) = about(&text) else { continue };
             if rings {
                 told.push((text, at));
             } else {
@@ -140,8 +133,7 @@ fn channels(
 
     // The same mail has the same Message-ID.
     let mails = house.smtp.mails();
-    let of = |text: &str| (0..plan.services).find(|s| header(text, "Subject:").contains(&name(*s)));
-    let heard = mails.iter().filter_map(|m| of(&m.text)).collect();
+    let heard = mails.iter().filter_map(|m| about(&header(&m.text, "Subject:"))).collect();
     let told = mails.iter().map(|m| (header(&m.text, "Message-ID:"), m.at)).collect();
     look("e-mail", &everything, heard, told);
 
@@ -149,8 +141,7 @@ fn channels(
     let events = house.pagerduty.events();
     let mut keys: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
     for event in events.iter().filter(|e| e["event_action"] == "trigger") {
-        let text = event["payload"].to_string();
-        if let Some(service) = (0..plan.services).find(|s| text.contains(&name(*s))) {
+        if let Some(service) = about(&event["payload"]["summary"].to_string()) {
             keys.entry(service).or_default().insert(event["dedup_key"].as_str().expect("checked").to_owned());
         }
     }
@@ -175,23 +166,33 @@ fn repeats(plan: &Plan, channel: &str, mut told: Vec<Told>, kills: &[Kill]) -> u
     // A file's time is a little older than the clock's.
     const COARSE: Duration = Duration::from_millis(50);
     told.sort_by_key(|(_, at)| *at);
-    let mut last: BTreeMap<String, SystemTime> = BTreeMap::new();
-    let mut again: Vec<(SystemTime, SystemTime, String)> = Vec::new();
-    for (what, at) in told {
-        if let Some(before) = last.insert(what.clone(), at) {
-            again.push((at, before, what));
+    let mut last: BTreeMap<&str, SystemTime> = BTreeMap::new();
+    let mut again: Vec<(SystemTime, SystemTime, &str)> = Vec::new();
+    for (what, at) in &told {
+        if let Some(before) = last.insert(what, *at) {
+            again.push((*at, before, what));
         }
     }
     // The earliest kill that explains it is the one that explains the fewest others.
     let mut unused: Vec<Kill> = kills.to_vec();
     for (at, before, what) in &again {
         let explains = |(alive, gone): &Kill| *gone + COARSE >= *before && *alive <= *at + COARSE;
-        let found = unused.iter().position(explains);
-        let found =
-            found.unwrap_or_else(|| panic!("{plan:?}: {channel} was told twice, and by no kill: {what}"));
+        let Some(found) = unused.iter().position(explains) else {
+            let times: Vec<&SystemTime> = told.iter().filter(|(w, _)| w == what).map(|(_, at)| at).collect();
+            let ended = kills.last().map(|(_, gone)| gone);
+            panic!(
+                "{plan:?}: {channel} was told twice, and by no kill: {what} at {times:?}; the last kill: {ended:?}"
+            );
+        };
         unused.remove(found);
     }
     again.len()
+}
+
+/// The service that a message is about: the one that it names first. It may cite incidents of others.
+fn about(text: &str) -> Option<usize> {
+    let words = text.split(|c: char| !(c.is_alphanumeric() || c == '-'));
+    words.filter_map(|w| w.strip_prefix("svc-")?.strip_suffix("-x")?.parse().ok()).next()
 }
 
 fn header(mail: &str, name: &str) -> String {
