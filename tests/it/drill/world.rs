@@ -93,6 +93,7 @@ impl Stage<'_> {
              prometheus: {{url: 'http://127.0.0.1:{prometheus_port}'}}\n\
              alertmanager: {{urls: ['{am}'], reconcile_every: 5s}}\n\
              detect: {{warm_up: 8s}}\n\
+             overload: {{max_age: 1h}}\n\
              correlate: {{flap_count: 5}}\n\
              playbooks:\n  dir: {playbooks}\n  http_hosts: ['{host}']\n  values: {{supervisor_url: '{supervisor}'}}\n  \
              http_auth: {{'{host}': {{bearer: {SUPERVISOR_TOKEN}}}}}\n\
