@@ -1,8 +1,9 @@
 //! Detection: turns log records and metric samples from the bus into anomalies, and hands their onsets and ends on; keeps
 //! recent telemetry for diagnoses.
 //!
-//! One task reads each partition of the bus; where several processes share the bus, only one of them does (`shared.rs`). Everything is judged online, in event time, within memory bounds from the
-//! settings. What is missing is *unknown* and said to be; it never counts as "no anomalies".
+//! One task reads each partition of the bus; where several processes share the bus, only one of them does (`shared.rs`).
+//! Everything is judged online, in event time, within memory bounds from the settings. What is missing is *unknown* and said to
+//! be; it never counts as "no anomalies".
 
 mod clock;
 mod counts;
