@@ -2,6 +2,7 @@
 
 mod approve;
 mod automation;
+mod backtest;
 mod backup;
 mod bench;
 mod check;
@@ -91,6 +92,8 @@ enum Command {
     Backup(backup::Args),
     Restore(restore::Args),
     #[command(subcommand)]
+    Backtest(backtest::Command),
+    #[command(subcommand)]
     Bench(bench::Command),
     Completions(completions::Args),
     /// The server that `bench` measures
@@ -150,6 +153,7 @@ fn run(command: Command, context: &Context) -> Result<(), Failure> {
             Command::Probe(args) => probe::run(args, context).await,
             Command::Backup(args) => backup::run(args, context).await,
             Command::Restore(args) => restore::run(args, context).await,
+            Command::Backtest(command) => backtest::run(&command),
             Command::Bench(command) => bench::run(command).await,
             Command::BenchServer(args) => bench::server::run(args, context).await,
             Command::Completions(args) => completions::run(args),

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Instant};
 use super::{
     Deps, MODELS, Outcome,
     evidence::{self, About},
-    rank::Scene,
+    hypotheses::Scene,
     rules::{self, Case, Conclusion},
 };
 use crate::{

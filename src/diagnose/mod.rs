@@ -4,9 +4,10 @@
 mod enhance;
 pub mod evidence;
 mod first;
+mod hypotheses;
 mod offers;
 mod prompt;
-mod rank;
+pub mod rank;
 mod rules;
 mod schema;
 mod verdict;

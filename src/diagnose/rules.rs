@@ -7,8 +7,8 @@ use crate::{
 };
 
 use super::{
+    hypotheses::{self, Cause, Hypothesis, Scene},
     offers,
-    rank::{self, Cause, Hypothesis, Scene},
 };
 
 /// What the rules look at.
@@ -31,7 +31,7 @@ pub struct Conclusion {
 const MAX_HYPOTHESES: usize = 4;
 
 pub fn conclude(case: &Case<'_>) -> Conclusion {
-    let ranked = rank::rank(case.evidence, case.scene);
+    let ranked = hypotheses::order(case.evidence, case.scene);
     let hypotheses: Vec<Claim> = ranked.iter().take(MAX_HYPOTHESES).map(|h| claim(h, case)).collect();
     let mut summary = match hypotheses.first() {
         Some(best) => Phrase::MostLikely { claim: best.text.clone() },

@@ -4,6 +4,7 @@ mod actor;
 mod alert;
 mod anomaly;
 mod button;
+pub mod case;
 mod change;
 mod decision;
 mod diagnosis;

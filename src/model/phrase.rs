@@ -134,6 +134,46 @@ phrases! {
         "{level} ×{count} около начала, раньше не было: {template}";
     OfTrace { what: Said, trace: String } "{what} (trace {trace})", "{what} (трасса {trace})";
 
+    // Why a service is suspected.
+    NewlyHappens { operation: String, what: Said, now: i64, of: i64, before: i64, of_before: i64 }
+        "{operation}: {what} in {now} of {of} requests, usually in {before} of {of_before}",
+        "{operation}: {what}, запросов {now} из {of}, обычно {before} из {of_before}";
+    NoLongerHappens { operation: String, what: Said, now: i64, of: i64, before: i64, of_before: i64 }
+        "{operation}: {what} is missing in {now} of {of} requests, usually in {before} of {of_before}",
+        "{operation}: пропало ({what}), запросов {now} из {of}, обычно {before} из {of_before}";
+    MissingDespite { operation: String, what: Said, given: Said, now: i64, of: i64, before: i64, of_before: i64 }
+        "{operation}: {given}, but not {what} in {now} of {of} requests, usually in {before} of {of_before}",
+        "{operation}: есть {given}, но пропало ({what}), запросов {now} из {of}, обычно {before} из {of_before}";
+    ErrorGone { operation: String, what: Said } "{operation}: {what} is gone", "{operation}: больше не бывает ({what})";
+    AnyLine {} "any log line", "хоть одна строка лога";
+    OrdinaryLine { template: String } "the line `{template}`", "строка `{template}`";
+    WarningLine { template: String } "the warning `{template}`", "предупреждение `{template}`";
+    ErrorLine { template: String } "the error `{template}`", "ошибка `{template}`";
+    CallOf { service: String, operation: String } "a call of {service} {operation}", "вызов {service} {operation}";
+    InnerStep { operation: String } "the step {operation}", "шаг {operation}";
+    ErrorStatus {} "an error status", "статус ошибки";
+    SlowWork { now: i64, of: i64, before: i64, of_before: i64, more: String }
+        "its own work is slow in {now} of {of} requests, usually in {before} of {of_before}; {more} ms more on average",
+        "собственная работа медленная, запросов {now} из {of}, обычно {before} из {of_before}; в среднем дольше на {more} мс";
+    SlowOperation { operation: String, now: i64, of: i64, before: i64, of_before: i64, more: String }
+        "{operation} is slow by itself in {now} of {of} requests, usually in {before} of {of_before}; {more} ms more on average",
+        "{operation} медленно само по себе, запросов {now} из {of}, обычно {before} из {of_before}; в среднем дольше на {more} мс";
+    SlowCalls { service: String, now: i64, of: i64, before: i64, of_before: i64, more: String }
+        "calls of {service} wait beyond its work in {now} of {of} requests, usually in {before} of {of_before}; {more} ms more on average",
+        "вызовы {service} ждут дольше, чем он работает, запросов {now} из {of}, обычно {before} из {of_before}; в среднем на {more} мс";
+    LineMoreOften { what: Said, now: i64, of: i64, before: i64, of_before: i64 }
+        "{what} in {now} of {of} moments with log lines, usually in {before} of {of_before}",
+        "{what}, моментов с логом {now} из {of}, обычно {before} из {of_before}";
+    MetricAway { metric: String, now: String, usual: String, spread: String }
+        "{metric} is {now}, usually {usual} ± {spread}",
+        "{metric}: {now}, обычно {usual} ± {spread}";
+    OwnSeconds { peak: String, service: String, percent: i64 }
+        "up to {peak} s of its own work per step above the usual, without which {percent} % of the excess of {service} would be gone",
+        "до {peak} с собственной работы за шаг сверх обычного, без них ушло бы {percent} % превышения {service}";
+    OwnFailures { peak: String, service: String, percent: i64 }
+        "up to {peak} failures of its own per step above the usual, without which {percent} % of the excess of {service} would be gone",
+        "до {peak} собственных отказов за шаг сверх обычного, без них ушло бы {percent} % превышения {service}";
+
     // What could not be seen.
     NoSuchIndex { index: String } "no index is called {index}", "нет индекса {index}";
     ShardsMissing { failed: i64, total: i64 }

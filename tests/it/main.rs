@@ -2,6 +2,7 @@
 
 mod api;
 mod architecture;
+mod backtest;
 mod backup;
 mod bench;
 mod bus;

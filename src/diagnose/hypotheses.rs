@@ -1,4 +1,4 @@
-//! Scores what may have caused an incident, from its evidence alone. The numbers order hypotheses; they are not probabilities
+//! Orders what may have caused an incident, from its evidence alone. The numbers order hypotheses; they are not probabilities
 //! and are shown to nobody.
 
 use std::{cmp::Reverse, time::Duration};
@@ -47,7 +47,7 @@ pub struct Scene<'a> {
 const SLACK: Duration = Duration::from_secs(60);
 
 /// Best first; equal ones by what they name, then by age.
-pub fn rank<'a>(evidence: &'a [Evidence], scene: Scene<'a>) -> Vec<Hypothesis<'a>> {
+pub fn order<'a>(evidence: &'a [Evidence], scene: Scene<'a>) -> Vec<Hypothesis<'a>> {
     let mut all: Vec<Hypothesis<'a>> = changes(evidence, scene).collect();
     all.extend(own(evidence, scene));
     all.extend(scene.callees.iter().filter_map(|callee| dependency(evidence, scene, callee)));

@@ -1,0 +1,20 @@
+//! `aiops backtest`: runs the detectors and the ranker over recorded data, with the code and the defaults of the live service.
+
+mod csv;
+mod rca;
+
+use super::Failure;
+
+/// Run the detectors and the ranker over recorded data
+///
+/// The same code that runs live, with the same defaults; nothing is configured for a data set.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    Rca(rca::Args),
+}
+
+pub fn run(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Rca(args) => rca::run(args),
+    }
+}

@@ -1,0 +1,99 @@
+//! Weighs counts: how much likelier is the window if its share changed than if it only drifted.
+
+/// ln Γ(x), x > 0 (Lanczos, g = 7, n = 9; |error| < 1e-13; Numerical Recipes 3rd ed., section 6.1).
+pub fn ln_gamma(x: f64) -> f64 {
+    const C: [f64; 9] = [
+        0.999_999_999_999_809_9,
+        676.520_368_121_885_1,
+        -1_259.139_216_722_402_8,
+        771.323_428_777_653_1,
+        -176.615_029_162_140_6,
+        12.507_343_278_686_905,
+        -0.138_571_095_265_720_12,
+        9.984_369_578_019_572e-6,
+        1.505_632_735_149_311_6e-7,
+    ];
+    if x < 0.5 {
+        return (std::f64::consts::PI / (std::f64::consts::PI * x).sin()).ln() - ln_gamma(1.0 - x);
+    }
+    let x = x - 1.0;
+    let t = x + 7.5;
+    let sum = (1..9).fold(C[0], |s, i| s + C[i] / (x + i as f64));
+    0.5 * (2.0 * std::f64::consts::PI).ln() + (x + 0.5) * t.ln() - t + sum.ln()
+}
+
+fn ln_beta(a: f64, b: f64) -> f64 {
+    ln_gamma(a) + ln_gamma(b) - ln_gamma(a + b)
+}
+
+/// A share of `k` in `n`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Share {
+    pub k: f64,
+    pub n: f64,
+}
+
+impl Share {
+    pub fn mean(self) -> f64 {
+        if self.n > 0.0 { self.k / self.n } else { 0.0 }
+    }
+}
+
+/// ln of the Bayes factor "the share has risen" against "the share drifted as shares do", in nats.
+///
+/// Not changed: the window's share is drawn from Beta(ν·m, ν·(1−m)) around the reference mean `m`, with ν = what the
+/// reference is worth: its own count, but never more than `drift` (shares differ between minutes by more than chance).
+/// Risen: any share above the reference's is as likely (uniform). Zero when the share didn't rise.
+pub fn rise(reference: Share, prior: f64, strength: f64, window: Share, drift: f64) -> f64 {
+    if window.n <= 0.0 || window.k <= 0.0 {
+        return 0.0;
+    }
+    let mean = (reference.k + strength * prior) / (reference.n + strength);
+    if window.mean() <= mean {
+        return 0.0;
+    }
+    let worth = (reference.n + strength).min(drift);
+    let (a, b) = (worth * mean, worth * (1.0 - mean));
+    let (k, miss) = (window.k, (window.n - window.k).max(0.0));
+    let drifted = ln_beta(k + a, miss + b) - ln_beta(a, b);
+    let risen = ln_beta(k + 1.0, miss + 1.0);
+    risen - drifted
+}
+
+/// Counts before, just before and in the window.
+pub type Sides = [f64; 3];
+
+/// Like [`rise`], when it isn't known whether the change began with the window or already in the minutes before it: the
+/// mean of both Bayes factors (each hypothesis has a prior of one half).
+pub fn rise_since(k: Sides, n: Sides, prior: f64) -> f64 {
+    let share = |k: f64, n: f64| Share { k, n };
+    let late = rise(share(k[0] + k[1], n[0] + n[1]), prior, 1.0, share(k[2], n[2]), DRIFT);
+    if n[0] < 1.0 || n[1] <= 0.0 {
+        return late;
+    }
+    let early = rise(share(k[0], n[0]), prior, 1.0, share(k[1] + k[2], n[1] + n[2]), DRIFT);
+    let top = late.max(early);
+    top + ((late - top).exp() + (early - top).exp()).ln() - 2_f64.ln()
+}
+
+/// What a reference is worth at most, in requests. Shares of one place differ between minutes by more than chance: with
+/// 50 a share of one half may wander by ±7 points (one standard deviation) without being news.
+const DRIFT: f64 = 50.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gamma_of_integers_is_the_factorial() {
+        assert!((ln_gamma(11.0) - 3_628_800_f64.ln()).abs() < 1e-9);
+        assert!((ln_gamma(0.5) - std::f64::consts::PI.sqrt().ln()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_equal_share_is_no_evidence_and_novelty_much() {
+        let reference = Share { k: 0.0, n: 100.0 };
+        assert!(rise(reference, 0.5, 1.0, Share { k: 30.0, n: 60.0 }, 50.0) > 10.0);
+        assert!(rise(Share { k: 50.0, n: 100.0 }, 0.5, 1.0, Share { k: 33.0, n: 60.0 }, 50.0) < 0.0);
+    }
+}
