@@ -95,7 +95,7 @@ impl Keeper {
 
     /// A term, or how long to wait before asking again.
     async fn take(&self, name: &str) -> Result<std::result::Result<Term, Duration>> {
-        let mut tx = self.store.read().await?;
+        let mut tx = self.store.read_few().await?;
         let busy = leases::busy_for(&mut tx, name, &self.owner, self.pace.lease).await?;
         drop(tx);
         if busy > Duration::ZERO {

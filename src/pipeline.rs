@@ -100,10 +100,10 @@ impl Pipeline {
         let subject = job.subject.as_str();
         Ok(match job.kind {
             JobKind::Run | JobKind::Verify => {
-                runs::get(&mut self.store.read().await?, subject).await?.and_then(|run| run.incident_id)
+                runs::get(&mut self.store.read_few().await?, subject).await?.and_then(|run| run.incident_id)
             }
             JobKind::ExpireApproval => {
-                approvals::get(&mut self.store.read().await?, subject).await?.map(|a| a.incident_id)
+                approvals::get(&mut self.store.read_few().await?, subject).await?.map(|a| a.incident_id)
             }
             JobKind::Diagnose | JobKind::Enhance | JobKind::Decide | JobKind::Settle => {
                 Some(subject.to_owned())

@@ -51,7 +51,7 @@ pub async fn verify(
     run_id: &str,
     cancel: &CancellationToken,
 ) -> anyhow::Result<(Tx, Outcome)> {
-    let mut tx = deps.store.read().await?;
+    let mut tx = deps.store.read_few().await?;
     let run = runs::get(&mut tx, run_id).await?.filter(|r| r.state == RunState::Verifying);
     drop(tx);
     let Some(run) = run else { return Ok((deps.store.write().await?, Outcome::Over)) };

@@ -59,7 +59,7 @@ pub async fn run(
 ) -> anyhow::Result<(Tx, Outcome)> {
     let stop = Stop::watch(&deps.store, run_id, cancel);
     loop {
-        let mut tx = deps.store.read().await?;
+        let mut tx = deps.store.read_few().await?;
         let run = runs::get(&mut tx, run_id).await?;
         drop(tx);
         let Some(run) = run else {

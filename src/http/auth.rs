@@ -129,7 +129,7 @@ async fn token(state: &State, request: &HttpRequest) -> Result<tokens::Token> {
 }
 
 async fn find(store: &Store, secret: &str) -> Result<Option<tokens::Token>> {
-    let mut tx = store.read().await?;
+    let mut tx = store.read_few().await?;
     Ok(tokens::find(&mut tx, secret).await?)
 }
 

@@ -220,7 +220,7 @@ pub(super) fn not_allowed(language: Language) -> String {
 /// Open incidents, newest first, at most ten; plain text.
 pub(super) async fn status(store: &Store, language: Language) -> store::Result<String> {
     let filter = incidents::Filter { open_only: true, ..Default::default() };
-    let mut tx = store.read().await?;
+    let mut tx = store.read_few().await?;
     let page = incidents::list(&mut tx, &filter, 10, None).await?;
     let total = incidents::count_open(&mut tx).await?;
     drop(tx);

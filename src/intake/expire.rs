@@ -67,7 +67,7 @@ pub async fn expire_once(deps: &Deps, lease: &Lease, now: Timestamp) -> anyhow::
     if oldest_waiting.is_some_and(|at| clock::between(at, now) > STALLED) {
         return Ok(0);
     }
-    let mut tx = deps.store.read().await?;
+    let mut tx = deps.store.read_few().await?;
     let expired = alerts::expired(&mut tx, oldest_waiting.map_or(now, |at| at.min(now))).await?;
     drop(tx);
     let graceful = now < clock::after(deps.listening_since, GRACE);

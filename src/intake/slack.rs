@@ -168,7 +168,7 @@ pub async fn run(deps: &Deps, cancel: CancellationToken) {
 
 /// Acts on what waits; how many events there were.
 pub async fn act_on_waiting(deps: &Deps, now: Timestamp) -> store::Result<usize> {
-    let mut tx = deps.store.read().await?;
+    let mut tx = deps.store.read_few().await?;
     let waiting = chat_events::waiting(&mut tx, CHANNEL).await?;
     drop(tx);
     for event in &waiting {

@@ -135,7 +135,7 @@ async fn poll(deps: &Deps, lease: &Lease, cancel: CancellationToken) {
 
 /// Asks once (waiting for news as long as the settings say), keeps what comes, and acts on it; how many new events there were.
 pub async fn poll_once(deps: &Deps, lease: &Lease) -> anyhow::Result<usize> {
-    let mut tx = deps.store.read().await?;
+    let mut tx = deps.store.read_few().await?;
     let offset = flags::get(&mut tx, &deps.offset_key()).await?.and_then(|v| v.as_i64());
     drop(tx);
     act_on_waiting(deps, clock::now()).await?;
@@ -169,7 +169,7 @@ async fn keep(deps: &Deps, lease: &Lease, updates: &[Value]) -> store::Result<()
 }
 
 async fn act_on_waiting(deps: &Deps, now: Timestamp) -> store::Result<()> {
-    let mut tx = deps.store.read().await?;
+    let mut tx = deps.store.read_few().await?;
     let waiting = chat_events::waiting(&mut tx, CHANNEL).await?;
     drop(tx);
     for event in waiting {

@@ -200,7 +200,7 @@ async fn claim(deps: &Deps, route: &Route, now: Timestamp, most: usize) -> store
     }
     let claimed = async {
         // The one writer is not asked for nothing.
-        let mut tx = deps.store.read().await?;
+        let mut tx = deps.store.read_few().await?;
         let due = messages::next_due(&mut tx, kind.as_str()).await?;
         drop(tx);
         match due {
@@ -234,7 +234,7 @@ async fn deliver_claimed(deps: &Deps, route: &Route, claimed: Claimed, now: Time
 }
 
 async fn deliver(deps: &Deps, route: &Route, claimed: Claimed, now: Timestamp) -> store::Result<Outcome> {
-    let mut tx = deps.store.read().await?;
+    let mut tx = deps.store.read_few().await?;
     let view = IncidentView::load(&mut tx, &claimed.message.incident_id).await?;
     drop(tx);
     let Some(view) = view else {
@@ -387,6 +387,9 @@ async fn prepare(
     let answer = route.channel.capabilities().answer;
     let document = document(&view, &deps.style, answer);
     let mut letter = Letter { view, document, buttons: BTreeMap::new(), tried: tried(claimed) };
+    if !posting && answer != Answer::Buttons && !claimed.uncertain {
+        return Ok(letter);
+    }
     let mut tx = deps.store.write().await?;
     if posting {
         messages::posting(&mut tx, claimed, letter.view.incident.version).await?;

@@ -13,7 +13,10 @@ use sqlx::{
 use super::{
     Error, Result, Store, Tx, audit,
     db::{LiteInbox, Pools},
-    migrate, sql,
+    inline::{For, Inline},
+    migrate,
+    readers::Readers,
+    sql,
     writer::Writer,
 };
 
@@ -68,8 +71,8 @@ async fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 
 /// Opens copies of [`FILES`] in `dir` as they are, for reading; fails if SQLite finds them damaged.
 pub async fn open_copies(dir: &Path) -> anyhow::Result<Store> {
-    let [inbox, state] = FILES;
-    let (inbox, state) = (whole(&dir.join(inbox)).await?, whole(&dir.join(state)).await?);
+    let [inbox_name, state_name] = FILES;
+    let (inbox, state) = (whole(&dir.join(inbox_name)).await?, whole(&dir.join(state_name)).await?);
     let applied: i64 = sqlx::query_scalar("SELECT id FROM inbox_applied").fetch_one(&state).await?;
     let inbox = LiteInbox {
         write: inbox.clone(),
@@ -77,8 +80,9 @@ pub async fn open_copies(dir: &Path) -> anyhow::Result<Store> {
         applied: Arc::new(applied.into()),
         trimmed: Arc::new(applied.into()),
     };
-    let write = Writer::new(state.acquire().await?.detach());
-    Ok(Store::over(Pools::Lite { write, read: state, inbox }))
+    let path = dir.join(state_name);
+    let write = Writer::new(Inline::open(&path, For::Reading)?);
+    Ok(Store::over(Pools::Lite { write, read: state, read_few: Readers::new(path), inbox }))
 }
 
 async fn whole(path: &Path) -> anyhow::Result<SqlitePool> {

@@ -1,7 +1,6 @@
 //! The two engines behind one transaction type.
 
 use std::{
-    ops::{Deref, DerefMut},
     path::Path,
     str::FromStr,
     sync::{
@@ -13,7 +12,7 @@ use std::{
 
 use anyhow::Context;
 use sqlx::{
-    Connection, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
+    Connection, PgConnection, PgPool, Postgres, Sqlite, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -22,7 +21,9 @@ use tracing::Instrument;
 
 use super::{
     damage,
+    inline::{Failure, For, Inline},
     migrate::{MigrateWhen, Standing},
+    readers::{Look, Readers},
     writer::{Turn, Writer},
 };
 
@@ -82,7 +83,10 @@ impl Error {
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
             | sqlx::Error::WorkerCrashed => true,
-            sqlx::Error::Database(e) if e.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() => {
+            sqlx::Error::Database(e)
+                if e.try_downcast_ref::<Failure>().is_some()
+                    || e.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() =>
+            {
                 // Busy, read-only, failing or full disk: the primary codes 5, 8, 10 and 13.
                 let code = e.code().and_then(|code| code.parse::<u32>().ok());
                 code.is_some_and(|code| [5, 8, 10, 13].contains(&(code & 0xff)))
@@ -135,6 +139,7 @@ pub(super) enum Pools {
     Lite {
         write: Writer,
         read: SqlitePool,
+        read_few: Readers,
         inbox: LiteInbox,
     },
     Postgres(PgPool),
@@ -171,26 +176,8 @@ pub(super) enum Engine {
 /// A transaction on SQLite.
 pub(super) enum Lite {
     Read(sqlx::Transaction<'static, Sqlite>),
+    ReadFew(Look),
     Write(Turn),
-}
-
-impl Deref for Lite {
-    type Target = SqliteConnection;
-    fn deref(&self) -> &SqliteConnection {
-        match self {
-            Self::Read(t) => t,
-            Self::Write(t) => t,
-        }
-    }
-}
-
-impl DerefMut for Lite {
-    fn deref_mut(&mut self) -> &mut SqliteConnection {
-        match self {
-            Self::Read(t) => t,
-            Self::Write(t) => t,
-        }
-    }
 }
 
 impl Store {
@@ -227,6 +214,17 @@ impl Store {
             }
         };
         Ok(self.begun(engine))
+    }
+
+    /// Like [`Store::read`], for a few rows by their keys: on SQLite it runs on the thread that asks, which is cheaper, and holds
+    /// up what else runs there.
+    pub async fn read_few(&self) -> Result<Tx> {
+        match &self.pools {
+            Pools::Lite { read_few, .. } => {
+                Ok(self.begun(Engine::Lite(Lite::ReadFew(read_few.begin().await?))))
+            }
+            Pools::Postgres(_) => self.read().await,
+        }
     }
 
     /// A transaction for writing. On SQLite there is one at a time: hold it briefly, and never across an outside call.
@@ -267,9 +265,10 @@ impl Store {
     /// Closes the pools after what is under way.
     pub async fn close(&self) {
         match &self.pools {
-            Pools::Lite { write, read, inbox } => {
+            Pools::Lite { write, read, read_few, inbox } => {
                 // Whoever closes a file last writes its log back into it: a reader cannot.
                 read.close().await;
+                read_few.close().await;
                 write.close().await;
                 inbox.read.close().await;
                 inbox.write.close().await;
@@ -284,6 +283,8 @@ impl Tx {
     pub async fn commit(self) -> Result<()> {
         match self.engine {
             Engine::Lite(Lite::Read(t)) => t.commit().await?,
+            // It has nothing to make durable, and ends as it is dropped.
+            Engine::Lite(Lite::ReadFew(_)) => {}
             Engine::Lite(Lite::Write(t)) => t.commit().await?,
             Engine::Postgres(t) => t.commit().await?,
         }
@@ -366,8 +367,9 @@ async fn open_sqlite(data_dir: &Path, when: MigrateWhen) -> anyhow::Result<Pools
     super::migrate::sqlite(&write, when).await.with_context(opening)?;
     let read = readers(options, 4).await.with_context(opening)?;
     let inbox = open_inbox(&data_dir.join("inbox.db"), &write).await?;
-    let writer = Writer::new(write.acquire().await.with_context(opening)?.detach());
-    Ok(Pools::Lite { write: writer, read, inbox })
+    let writer = Writer::new(Inline::open(&path, For::Writing).with_context(opening)?);
+    write.close().await;
+    Ok(Pools::Lite { write: writer, read, read_few: Readers::new(path), inbox })
 }
 
 async fn open_inbox(path: &Path, state: &SqlitePool) -> anyhow::Result<LiteInbox> {

@@ -17,12 +17,14 @@ pub mod exports;
 pub mod flags;
 pub mod inbox;
 pub mod incidents;
+mod inline;
 pub mod jobs;
 pub mod leases;
 pub mod messages;
 mod migrate;
 pub mod page;
 pub mod partitions;
+mod readers;
 pub mod retention;
 mod row;
 pub mod runs;
@@ -43,7 +45,15 @@ pub use page::Page;
 macro_rules! sql {
     ($tx:expr, |$c:ident| $query:expr) => {
         match &mut $tx.engine {
-            crate::store::db::Engine::Lite(t) => {
+            crate::store::db::Engine::Lite(crate::store::db::Lite::Read(t)) => {
+                let $c = &mut **t;
+                $query.await
+            }
+            crate::store::db::Engine::Lite(crate::store::db::Lite::ReadFew(t)) => {
+                let $c = &mut **t;
+                $query.await
+            }
+            crate::store::db::Engine::Lite(crate::store::db::Lite::Write(t)) => {
                 let $c = &mut **t;
                 $query.await
             }
@@ -58,7 +68,15 @@ macro_rules! sql {
 macro_rules! exec {
     ($tx:expr, |$c:ident| $query:expr) => {
         match &mut $tx.engine {
-            crate::store::db::Engine::Lite(t) => {
+            crate::store::db::Engine::Lite(crate::store::db::Lite::Read(t)) => {
+                let $c = &mut **t;
+                $query.execute($c).await.map(|r| r.rows_affected())
+            }
+            crate::store::db::Engine::Lite(crate::store::db::Lite::ReadFew(t)) => {
+                let $c = &mut **t;
+                $query.execute($c).await.map(|r| r.rows_affected())
+            }
+            crate::store::db::Engine::Lite(crate::store::db::Lite::Write(t)) => {
                 let $c = &mut **t;
                 $query.execute($c).await.map(|r| r.rows_affected())
             }
@@ -83,7 +101,8 @@ macro_rules! rows_in {
                     list.push_bind(value.as_ref() as &str);
                 }
                 q.push(") ").push(tail);
-                q.build_query_as::<$row>().persistent(false).fetch_all(c).await
+                // A statement for one or two is the same each time.
+                q.build_query_as::<$row>().persistent(chunk.len() <= 2).fetch_all(c).await
             })?);
         }
         rows

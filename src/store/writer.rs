@@ -13,10 +13,12 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{Connection, Executor, SqliteConnection};
-use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard, oneshot},
+    task::spawn_blocking,
+};
 
-use super::{Error, Result};
+use super::{Error, Result, inline::Inline};
 
 /// How long a transaction waits for its turn, before it fails as if the store could not be reached.
 const TURN: Duration = Duration::from_secs(10);
@@ -32,18 +34,20 @@ struct Shared {
 }
 
 struct File {
-    connection: SqliteConnection,
+    connection: Inline,
     /// A transaction of the file is open.
     open: bool,
     /// The last savepoint was left by somebody who did not say how it ends: it is to be rolled back.
     left: bool,
     /// Who has ended in the open transaction and waits for its commit.
     ended: Vec<oneshot::Sender<std::result::Result<(), Arc<sqlx::Error>>>>,
+    /// Why the last transaction of the file did not begin.
+    refused: Option<sqlx::Error>,
 }
 
 impl Writer {
-    pub fn new(connection: SqliteConnection) -> Self {
-        let file = File { connection, open: false, left: false, ended: Vec::new() };
+    pub fn new(connection: Inline) -> Self {
+        let file = File { connection, open: false, left: false, ended: Vec::new(), refused: None };
         Self(Arc::new(Shared { file: Arc::new(Mutex::new(Some(file))), waiting: AtomicUsize::new(0) }))
     }
 
@@ -55,15 +59,26 @@ impl Writer {
             tokio::time::timeout(TURN, lock).await.map_err(|_| Error::Sql(sqlx::Error::PoolTimedOut))?;
         drop(waits);
         let file = guard.as_mut().ok_or(Error::Sql(sqlx::Error::PoolClosed))?;
-        file.clean_up().await;
-        if long {
-            file.commit().await;
+        file.clean_up();
+        if long && file.open {
+            guard = apart(guard, File::commit).await?;
         }
-        let begin = if file.open { "SAVEPOINT turn" } else { "BEGIN IMMEDIATE; SAVEPOINT turn" };
-        // Whoever drops this from here on, also half way through the statement, leaves something to be rolled back.
-        (file.open, file.left) = (true, true);
-        if let Err(error) = file.run(begin).await {
-            return Err(Error::Together(file.fail(error).await));
+        let mut file = guard.as_mut().ok_or(Error::Sql(sqlx::Error::PoolClosed))?;
+        if !file.open {
+            // Another process has the file for a moment: a backup, or somebody with a shell.
+            file.open = file.connection.try_begin_immediate()?;
+            if !file.open {
+                guard = apart(guard, File::begin).await?;
+                file = guard.as_mut().ok_or(Error::Sql(sqlx::Error::PoolClosed))?;
+                if let Some(error) = file.refused.take() {
+                    return Err(error.into());
+                }
+            }
+        }
+        // Whoever drops this from here on leaves something to be rolled back.
+        file.left = true;
+        if let Err(error) = file.connection.run("SAVEPOINT turn") {
+            return Err(Error::Together(file.fail(error)));
         }
         Ok(Turn { guard: Some(guard), writer: self.clone() })
     }
@@ -72,12 +87,31 @@ impl Writer {
     pub async fn close(&self) {
         let mut guard = self.0.file.lock().await;
         if let Some(mut file) = guard.take() {
-            file.clean_up().await;
-            file.commit().await;
-            if let Err(error) = file.connection.close().await {
+            file.clean_up();
+            file.commit();
+            if let Err(error) = file.connection.close() {
                 tracing::warn!(%error, "closing the store");
             }
         }
+    }
+}
+
+type Guard = OwnedMutexGuard<Option<File>>;
+
+/// Does what may wait for the disk, or for another process, on a thread that may wait; to its end, also if nobody waits for it
+/// any more.
+async fn apart(mut guard: Guard, what: fn(&mut File)) -> Result<Guard> {
+    let done = spawn_blocking(move || {
+        if let Some(file) = guard.as_mut() {
+            what(file);
+        }
+        guard
+    });
+    match done.await {
+        Ok(guard) => Ok(guard),
+        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+        // The runtime ends, and with it everything else.
+        Err(_) => Err(Error::Sql(sqlx::Error::PoolClosed)),
     }
 }
 
@@ -100,7 +134,7 @@ impl Drop for Waits<'_> {
 /// A transaction. Dropped without [`Turn::commit`] it is rolled back.
 pub(super) struct Turn {
     /// Present until it ends; the file is there as long as somebody has a turn.
-    guard: Option<OwnedMutexGuard<Option<File>>>,
+    guard: Option<Guard>,
     writer: Writer,
 }
 
@@ -120,10 +154,8 @@ impl Turn {
 }
 
 impl Writer {
-    async fn end(
-        self,
-        mut guard: OwnedMutexGuard<Option<File>>,
-    ) -> std::result::Result<(), Arc<sqlx::Error>> {
+    async fn end(self, mut guard: Guard) -> std::result::Result<(), Arc<sqlx::Error>> {
+        let closed = || Arc::new(sqlx::Error::PoolClosed);
         let (told, mut committed) = oneshot::channel();
         {
             let file = guard.as_mut().expect("open while somebody has a turn");
@@ -131,9 +163,9 @@ impl Writer {
             file.left = false;
             file.ended.push(told);
             if alone {
-                file.commit().await;
-            } else if let Err(error) = file.run("RELEASE turn").await {
-                file.fail(error).await;
+                guard = apart(guard, File::commit).await.map_err(|_| closed())?;
+            } else if let Err(error) = file.connection.run("RELEASE turn") {
+                file.fail(error);
             }
         }
         drop(guard);
@@ -141,16 +173,12 @@ impl Writer {
         let answer = tokio::select! {
             biased;
             answer = &mut committed => answer,
-            mut guard = self.0.file.lock() => {
-                if let Some(file) = guard.as_mut() {
-                    file.clean_up().await;
-                    file.commit().await;
-                }
-                drop(guard);
+            guard = self.0.file.clone().lock_owned() => {
+                drop(apart(guard, File::settle).await.map_err(|_| closed())?);
                 committed.await
             }
         };
-        answer.unwrap_or_else(|_| Err(Arc::new(sqlx::Error::PoolClosed)))
+        answer.unwrap_or_else(|_| Err(closed()))
     }
 }
 
@@ -161,50 +189,54 @@ impl Drop for Turn {
         if let (Some(guard), Ok(runtime)) = (self.guard.take(), tokio::runtime::Handle::try_current()) {
             drop(guard);
             let file = self.writer.0.file.clone();
-            runtime.spawn(async move {
-                if let Some(file) = file.lock().await.as_mut() {
-                    file.clean_up().await;
-                    file.commit().await;
-                }
-            });
+            runtime.spawn(async move { drop(apart(file.lock_owned().await, File::settle).await) });
         }
     }
 }
 
 impl Deref for Turn {
-    type Target = SqliteConnection;
-    fn deref(&self) -> &SqliteConnection {
+    type Target = Inline;
+    fn deref(&self) -> &Inline {
         &self.guard.as_deref().and_then(Option::as_ref).expect("not ended yet").connection
     }
 }
 
 impl DerefMut for Turn {
-    fn deref_mut(&mut self) -> &mut SqliteConnection {
+    fn deref_mut(&mut self) -> &mut Inline {
         &mut self.guard.as_deref_mut().and_then(Option::as_mut).expect("not ended yet").connection
     }
 }
 
 impl File {
-    async fn run(&mut self, statements: &'static str) -> sqlx::Result<()> {
-        self.connection.execute(sqlx::raw_sql(statements)).await.map(|_| ())
+    /// Begins a transaction of the file; waits for another process.
+    fn begin(&mut self) {
+        self.refused = self.connection.run("BEGIN IMMEDIATE").err();
+        self.open = self.refused.is_none();
     }
 
     /// Rolls back what somebody left. If that does not go, the engine has rolled back everything by itself (a full disk):
     /// those who had ended hear so.
-    async fn clean_up(&mut self) {
-        if std::mem::take(&mut self.left)
-            && let Err(error) = self.run("ROLLBACK TO turn; RELEASE turn").await
-        {
-            self.fail(error).await;
+    fn clean_up(&mut self) {
+        if std::mem::take(&mut self.left) {
+            let back = self.connection.run("ROLLBACK TO turn");
+            if let Err(error) = back.and_then(|()| self.connection.run("RELEASE turn")) {
+                self.fail(error);
+            }
         }
     }
 
+    /// Ends what others have left or have ended in.
+    fn settle(&mut self) {
+        self.clean_up();
+        self.commit();
+    }
+
     /// Commits the open transaction, its last savepoint included, and tells everybody who ended in it.
-    async fn commit(&mut self) {
+    fn commit(&mut self) {
         if !self.open {
             return;
         }
-        match self.run("COMMIT").await {
+        match self.connection.run("COMMIT") {
             Ok(()) => {
                 self.open = false;
                 for told in self.ended.drain(..) {
@@ -213,15 +245,15 @@ impl File {
                 }
             }
             Err(error) => {
-                self.fail(error).await;
+                self.fail(error);
             }
         }
     }
 
     /// Rolls everything back and tells everybody who ended in it why.
-    async fn fail(&mut self, error: sqlx::Error) -> Arc<sqlx::Error> {
+    fn fail(&mut self, error: sqlx::Error) -> Arc<sqlx::Error> {
         // This fails where the engine has done so by itself.
-        let _ = self.run("ROLLBACK").await;
+        let _ = self.connection.run("ROLLBACK");
         (self.open, self.left) = (false, false);
         let error = Arc::new(error);
         for told in self.ended.drain(..) {
@@ -234,13 +266,16 @@ impl File {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sqlx::sqlite::SqliteConnectOptions;
+    use crate::store::inline::For;
+    use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
 
     async fn writer() -> (tempfile::TempDir, Writer) {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let options = SqliteConnectOptions::new().filename(dir.path().join("w.db")).create_if_missing(true);
         let mut connection = SqliteConnection::connect_with(&options).await.expect("opens");
-        connection.execute("CREATE TABLE t (x INTEGER)").await.expect("made");
+        connection.execute("PRAGMA journal_mode = WAL; CREATE TABLE t (x INTEGER)").await.expect("made");
+        connection.close().await.expect("closed");
+        let connection = Inline::open(&dir.path().join("w.db"), For::Writing).expect("opens");
         (dir, Writer::new(connection))
     }
 
@@ -353,6 +388,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_who_gives_up_waiting_for_another_process_leaves_the_file_usable() {
+        let (dir, writer) = writer().await;
+        let options = SqliteConnectOptions::new().filename(dir.path().join("w.db"));
+        let mut other = SqliteConnection::connect_with(&options).await.expect("opens");
+        other.execute("BEGIN IMMEDIATE").await.expect("held");
+        let waits = tokio::spawn({
+            let writer = writer.clone();
+            async move { drop(writer.begin(false).await) }
+        });
+        while writer.0.file.try_lock().is_ok() {
+            tokio::task::yield_now().await;
+        }
+        waits.abort();
+        other.execute("ROLLBACK").await.expect("given back");
+        for x in 1..=2 {
+            let mut turn = writer.begin(false).await.expect("begins");
+            insert(&mut turn, x).await;
+            turn.commit().await.expect("commits");
+        }
+        assert_eq!(seen(&dir).await, [1, 2]);
+    }
+
+    #[tokio::test]
     async fn if_the_engine_rolls_all_back_all_hear_so_and_the_next_begins_anew() {
         let (dir, writer) = writer().await;
         let mut first = writer.begin(false).await.expect("begins");
@@ -362,7 +420,7 @@ mod tests {
             async move {
                 let mut turn = writer.begin(false).await.expect("begins");
                 // As on a full disk.
-                turn.execute("ROLLBACK").await.expect("rolled back");
+                turn.run("ROLLBACK").expect("rolled back");
                 turn.commit().await
             }
         });

@@ -23,7 +23,7 @@ impl Source for Changes {
     async fn gather(&self, about: &About, access: &Access) -> anyhow::Result<Found> {
         let onset = about.incident.started_at;
         let from = clock::before(onset, access.settings.diagnose.change_window);
-        let mut tx = access.store.read().await?;
+        let mut tx = access.store.read_few().await?;
         let mut found = changes::between(&mut tx, from, about.now).await?;
         found.retain(|c| about.concerns(&c.service));
         found.sort_by_key(|c| {

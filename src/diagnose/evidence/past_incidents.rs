@@ -30,7 +30,7 @@ impl Source for PastIncidents {
             service: Some(about.incident.service.clone()),
             ..incidents::Filter::default()
         };
-        let mut tx = access.store.read().await?;
+        let mut tx = access.store.read_few().await?;
         let past = incidents::list(&mut tx, &filter, LOOKED_INTO, None).await?.items;
         let mut facts = Vec::new();
         for incident in past.into_iter().filter(|i| i.id != about.incident.id && i.opened_at >= oldest) {

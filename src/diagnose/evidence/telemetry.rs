@@ -50,7 +50,7 @@ impl Source for OwnTelemetry {
 
 /// The incident's own anomalies first, then those around it.
 async fn stored(about: &About, access: &Access, from: jiff::Timestamp) -> anyhow::Result<Vec<Fact>> {
-    let mut tx = access.store.read().await?;
+    let mut tx = access.store.read_few().await?;
     let mut around = anomalies::since(&mut tx, from).await?;
     around.retain(|a| about.concerns(&a.service) && about.anomalies.iter().all(|own| own.id != a.id));
     Ok(about.anomalies.iter().chain(&around).map(anomaly).collect())
