@@ -100,7 +100,7 @@ impl Case {
     async fn read(tx: &mut Tx, incident: Incident) -> anyhow::Result<Self> {
         let id = incident.id.clone();
         Ok(Self {
-            alerts: alerts::of(tx, &id).await?,
+            alerts: alerts::of(tx, &id, alerts::LOOKED_AT).await?,
             anomalies: anomalies::of(tx, &id).await?,
             diagnoses: diagnoses::of(tx, &id).await?,
             approvals: approvals::of(tx, &id).await?,

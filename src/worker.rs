@@ -75,9 +75,9 @@ impl Worker {
         if free == 0 {
             return Ok(RENEW_EVERY);
         }
-        let mut tx = self.store.read().await?;
+        let mut tx = self.store.read_few().await?;
         let now = clock::now();
-        let (_, next) = jobs::backlog(&mut tx, now).await?;
+        let next = jobs::next_due(&mut tx, now).await?;
         drop(tx);
         let late = next.map_or(Duration::ZERO, |at| clock::between(at, now));
         JOBS_AGE_MS.set(i64::try_from(late.as_millis()).unwrap_or(i64::MAX));

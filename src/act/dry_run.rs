@@ -60,7 +60,7 @@ pub async fn dry_run(
                 let why = Phrase::NoIncident { id: id.to_owned() }.into();
                 return Ok(Err(Refusal { clause: "incident".into(), why }));
             };
-            let alerts = alerts::of(&mut tx, &incident.id).await?;
+            let alerts = alerts::of(&mut tx, &incident.id, alerts::LOOKED_AT).await?;
             let anomalies = anomalies::of(&mut tx, &incident.id).await?;
             let facts = Facts { incident: &incident, alerts: &alerts, anomalies: &anomalies };
             catalog.plan(playbook, params, Some(&facts))

@@ -60,7 +60,7 @@ pub(super) async fn look_again(batch: &mut Batch<'_>, tx: &mut Tx, id: &str) -> 
         return Ok(None);
     };
     let (was, service) = (i.suppressed.clone().unwrap_or_default(), i.service.clone());
-    let firing = alerts::of(tx, id).await?.into_iter().filter(|a| a.state == AlertState::Firing);
+    let firing = alerts::of(tx, id, 1000).await?.into_iter().filter(|a| a.state == AlertState::Firing);
     let mut signals: Vec<(Labels, String)> =
         firing.map(|a| (batch.set.service_of(&a.labels), a.labels)).map(|(s, l)| (l, s)).collect();
     if signals.is_empty() {

@@ -71,7 +71,7 @@ async fn look(deps: &Deps, incident_id: &str) -> anyhow::Result<Result<Known, &'
     if deps.chain.is_empty() {
         return Ok(Err("no language model is configured"));
     }
-    let mut tx = deps.access.store.read().await?;
+    let mut tx = deps.access.store.read_few().await?;
     let Some(incident) = incidents::get(&mut tx, incident_id).await? else {
         return Ok(Err("the incident is gone"));
     };
@@ -92,7 +92,7 @@ async fn look(deps: &Deps, incident_id: &str) -> anyhow::Result<Result<Known, &'
             if evidence.is_empty() {
                 return Ok(Err("there is no evidence to ask about"));
             }
-            let alerts = alerts::of(&mut tx, incident_id).await?;
+            let alerts = alerts::of(&mut tx, incident_id, alerts::LOOKED_AT).await?;
             let anomalies = anomalies::of(&mut tx, incident_id).await?;
             Ok(Ok(Known { incident, alerts, anomalies, evidence, rules }))
         }

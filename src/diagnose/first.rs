@@ -59,12 +59,12 @@ pub async fn first(deps: &Deps, incident_id: &str) -> anyhow::Result<(Tx, Outcom
 
 /// The incident and its signals in one snapshot.
 async fn look(deps: &Deps, incident_id: &str) -> anyhow::Result<Option<About>> {
-    let mut tx = deps.access.store.read().await?;
+    let mut tx = deps.access.store.read_few().await?;
     let Some(incident) = incidents::get(&mut tx, incident_id).await? else {
         return Ok(None);
     };
     Ok(Some(About {
-        alerts: alerts::of(&mut tx, incident_id).await?,
+        alerts: alerts::of(&mut tx, incident_id, alerts::LOOKED_AT).await?,
         anomalies: anomalies::of(&mut tx, incident_id).await?,
         neighbours: deps.settings().correlate.neighbours(&incident.service),
         now: clock::now(),

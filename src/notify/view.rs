@@ -41,7 +41,7 @@ impl IncidentView {
         let messages = store::messages::of(tx, id).await?;
         Ok(Some(Self {
             incident,
-            alerts: store::alerts::of(tx, id).await?,
+            alerts: store::alerts::of(tx, id, store::alerts::LOOKED_AT).await?,
             diagnosis: store::diagnoses::latest(tx, id).await?,
             evidence: store::evidence::of(tx, id).await?,
             approval: store::approvals::of(tx, id).await?.into_iter().max_by_key(|a| a.requested_at),

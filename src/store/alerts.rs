@@ -63,12 +63,16 @@ pub async fn by_fingerprint(tx: &mut Tx, fingerprints: &[&str]) -> Result<Vec<Al
     rows_in!(tx, Row, head.as_str(), fingerprints, "").into_iter().map(Row::model).collect()
 }
 
-/// All alerts of an incident, the firing ones first, then by age.
-pub async fn of(tx: &mut Tx, incident_id: &str) -> Result<Vec<Alert>> {
+/// Of a flood that became one incident, so many alerts are looked at: what they say is said by then.
+pub const LOOKED_AT: i64 = 200;
+
+/// Alerts of an incident, the firing ones first, then by age: the first `most`.
+pub async fn of(tx: &mut Tx, incident_id: &str, most: i64) -> Result<Vec<Alert>> {
     let query = format!(
-        "SELECT {COLUMNS} FROM alerts WHERE incident_id = $1 ORDER BY state, starts_at, fingerprint LIMIT 1000"
+        "SELECT {COLUMNS} FROM alerts WHERE incident_id = $1 ORDER BY state, starts_at, fingerprint LIMIT $2"
     );
-    let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).bind(incident_id).fetch_all(c))?;
+    let rows: Vec<Row> =
+        sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).bind(incident_id).bind(most).fetch_all(c))?;
     rows.into_iter().map(Row::model).collect()
 }
 
@@ -83,20 +87,25 @@ pub async fn list(tx: &mut Tx, filter: &Filter, limit: i64, cursor: Option<&str>
         }
         None => (None, ""),
     };
-    let query = format!(
-        "SELECT {COLUMNS} FROM alerts WHERE (CAST($1 AS TEXT) IS NULL OR state = $1) \
-         AND (CAST($2 AS TEXT) IS NULL OR incident_id = $2) AND (CAST($3 AS TEXT) IS NULL OR source = $3) \
-         AND (CAST($4 AS BIGINT) IS NULL OR starts_at < $4 OR (starts_at = $4 AND fingerprint > $5)) \
-         ORDER BY starts_at DESC, fingerprint LIMIT $6"
-    );
-    let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query))
-        .bind(filter.state.map(AlertState::as_str))
-        .bind(filter.incident_id.as_deref())
-        .bind(filter.source.as_deref())
-        .bind(at)
-        .bind(after)
-        .bind(limit + 1)
-        .fetch_all(c))?;
+    let rows: Vec<Row> = sql!(tx, |c| async move {
+        let mut q = sqlx::QueryBuilder::new(format!("SELECT {COLUMNS} FROM alerts WHERE TRUE"));
+        if let Some(state) = filter.state {
+            q.push(" AND state = ").push_bind(state.as_str());
+        }
+        if let Some(incident) = &filter.incident_id {
+            q.push(" AND incident_id = ").push_bind(incident.as_str());
+        }
+        if let Some(source) = &filter.source {
+            q.push(" AND source = ").push_bind(source.as_str());
+        }
+        if let Some(at) = at {
+            q.push(" AND starts_at <= ").push_bind(at);
+            q.push(" AND (starts_at < ").push_bind(at);
+            q.push(" OR fingerprint > ").push_bind(after).push(")");
+        }
+        q.push(" ORDER BY starts_at DESC, fingerprint LIMIT ").push_bind(limit + 1);
+        q.build_query_as::<Row>().fetch_all(c).await
+    })?;
     let items = rows.into_iter().map(Row::model).collect::<Result<Vec<_>>>()?;
     Ok(Page::of(items, limit, |a| format!("{}:{}", row::micros(a.starts_at), a.fingerprint)))
 }

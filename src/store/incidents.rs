@@ -102,19 +102,28 @@ pub async fn by_short_id(tx: &mut Tx, text: &str) -> Result<Option<Incident>> {
 /// Newest first.
 pub async fn list(tx: &mut Tx, filter: &Filter, limit: i64, cursor: Option<&str>) -> Result<Page<Incident>> {
     let limit = page::clamp(limit);
-    let query = format!(
-        "SELECT {COLUMNS} FROM incidents WHERE (CAST($1 AS TEXT) IS NULL OR state = $1) \
-         AND (CAST($2 AS TEXT) IS NULL OR severity = $2) AND (CAST($3 AS TEXT) IS NULL OR service = $3) \
-         AND (NOT $4 OR state <> 'resolved') AND (CAST($5 AS TEXT) IS NULL OR id < $5) ORDER BY id DESC LIMIT $6"
-    );
-    let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query))
-        .bind(filter.state.map(IncidentState::as_str))
-        .bind(filter.severity.map(Severity::as_str))
-        .bind(filter.service.as_deref())
-        .bind(filter.open_only)
-        .bind(cursor)
-        .bind(limit + 1)
-        .fetch_all(c))?;
+    // Only the conditions that there are: an index serves no "unless the parameter is null".
+    let rows: Vec<Row> = sql!(tx, |c| async move {
+        let mut q = sqlx::QueryBuilder::new(format!("SELECT {COLUMNS} FROM incidents WHERE TRUE"));
+        if filter.open_only || filter.state.is_some_and(|s| s != IncidentState::Resolved) {
+            // As the index of the open ones says it.
+            q.push(" AND state <> 'resolved'");
+        }
+        if let Some(state) = filter.state {
+            q.push(" AND state = ").push_bind(state.as_str());
+        }
+        if let Some(severity) = filter.severity {
+            q.push(" AND severity = ").push_bind(severity.as_str());
+        }
+        if let Some(service) = &filter.service {
+            q.push(" AND service = ").push_bind(service.as_str());
+        }
+        if let Some(id) = cursor {
+            q.push(" AND id < ").push_bind(id);
+        }
+        q.push(" ORDER BY id DESC LIMIT ").push_bind(limit + 1);
+        q.build_query_as::<Row>().fetch_all(c).await
+    })?;
     let items = rows.into_iter().map(Row::model).collect::<Result<Vec<_>>>()?;
     Ok(Page::of(items, limit, |i| i.id.clone()))
 }

@@ -134,16 +134,25 @@ fn held(changed: u64) -> Result<()> {
     if changed == 1 { Ok(()) } else { Err(Error::LeaseLost) }
 }
 
-/// When the next job is due, by the clock that says `now`, those under way excepted; and how many there are.
+/// When the next job is due, by the clock that says `now`: the first that nobody has claimed, or if all are under way, when the
+/// first lease ends.
+pub async fn next_due(tx: &mut Tx, now: Timestamp) -> Result<Option<Timestamp>> {
+    let free =
+        format!("SELECT run_at FROM jobs WHERE lease_until <= {} ORDER BY run_at, id LIMIT 1", tx.now());
+    let at: Option<i64> = sql!(tx, |c| sqlx::query_scalar(AssertSqlSafe(free)).fetch_optional(c))?;
+    if let Some(at) = at {
+        return Ok(Some(row::time(at)));
+    }
+    let leased = format!("SELECT MIN(lease_until - {} + $1) FROM jobs", tx.now());
+    let at: Option<i64> =
+        sql!(tx, |c| sqlx::query_scalar(AssertSqlSafe(leased)).bind(row::micros(now)).fetch_one(c))?;
+    Ok(at.map(row::time))
+}
+
+/// How many there are, and [`next_due`].
 pub async fn backlog(tx: &mut Tx, now: Timestamp) -> Result<(i64, Option<Timestamp>)> {
-    let query = format!(
-        "SELECT COUNT(*), MIN(CASE WHEN lease_until > {at} AND lease_until - {at} + $1 > run_at \
-         THEN lease_until - {at} + $1 ELSE run_at END) FROM jobs",
-        at = tx.now()
-    );
-    let (count, next): (i64, Option<i64>) =
-        sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query)).bind(row::micros(now)).fetch_one(c))?;
-    Ok((count, next.map(row::time)))
+    let count = sql!(tx, |c| sqlx::query_scalar("SELECT COUNT(*) FROM jobs").fetch_one(c))?;
+    Ok((count, next_due(tx, now).await?))
 }
 
 /// A job that has failed again and again.

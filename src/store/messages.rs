@@ -98,7 +98,7 @@ pub async fn owe(tx: &mut Tx, incidents: &[&str], channels: &[String], now: Time
                     list.push_bind(*id);
                 }
                 q.push(") ON CONFLICT (incident_id, channel) DO NOTHING");
-                q.build().persistent(false).execute(c).await.map(|_| ())
+                q.build().persistent(chunk.len() == 1).execute(c).await.map(|_| ())
             })?;
         }
     }
@@ -331,14 +331,23 @@ pub async fn of(tx: &mut Tx, incident_id: &str) -> Result<Vec<Message>> {
     rows.into_iter().map(Row::model).collect()
 }
 
-/// When the next one of a channel is to be tried, by our own clock; `None` if nothing is owed.
+/// When the next one of a channel is to be tried, by our own clock: the first that nobody has claimed, or if all are under way,
+/// when the first lease ends. `None` if nothing is owed.
 pub async fn next_due(tx: &mut Tx, channel: &str) -> Result<Option<Timestamp>> {
-    let query = format!(
-        "SELECT MIN(CASE WHEN lease_until > {at} AND lease_until - {at} + $2 > next_at \
-         THEN lease_until - {at} + $2 ELSE next_at END) FROM messages WHERE channel = $1 AND state = 'due'",
-        at = tx.now()
+    let free = format!(
+        "SELECT next_at FROM messages WHERE channel = $1 AND state = 'due' AND lease_until <= {} ORDER BY next_at LIMIT 1",
+        tx.now()
     );
-    let at: Option<i64> = sql!(tx, |c| sqlx::query_scalar(AssertSqlSafe(query))
+    let at: Option<i64> =
+        sql!(tx, |c| sqlx::query_scalar(AssertSqlSafe(free)).bind(channel).fetch_optional(c))?;
+    if let Some(at) = at {
+        return Ok(Some(row::time(at)));
+    }
+    let leased = format!(
+        "SELECT MIN(lease_until - {} + $2) FROM messages WHERE channel = $1 AND state = 'due'",
+        tx.now()
+    );
+    let at: Option<i64> = sql!(tx, |c| sqlx::query_scalar(AssertSqlSafe(leased))
         .bind(channel)
         .bind(row::micros(crate::clock::now()))
         .fetch_one(c))?;

@@ -315,7 +315,7 @@ on_both_stores! {
         let i = all(&store).await.remove(0);
         assert_eq!((i.alert_count, i.firing_count), (7, 4), "a repeat of an ended episode is late");
         let mut tx = store.read().await.expect("begins");
-        let alerts = aiops::store::alerts::of(&mut tx, &i.id).await.expect("reads");
+        let alerts = aiops::store::alerts::of(&mut tx, &i.id, 1000).await.expect("reads");
         assert_eq!(alerts.len(), 7);
         assert_eq!(alerts.iter().filter(|a| a.state == AlertState::Firing).count(), 4);
     }

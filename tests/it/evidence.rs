@@ -35,7 +35,7 @@ fn config(dir: &Path) -> String {
 /// The alert of the scene says that it comes from this expression.
 async fn claim(scene: &Scene, expr: &str) {
     let mut tx = scene.store.write().await.expect("writes");
-    let mut alert = alerts::of(&mut tx, &scene.incident).await.expect("reads").remove(0);
+    let mut alert = alerts::of(&mut tx, &scene.incident, 1000).await.expect("reads").remove(0);
     let mut url = reqwest::Url::parse("http://prometheus.example:9090/graph").expect("a URL");
     url.query_pairs_mut().append_pair("g0.expr", expr);
     alert.generator_url = url.into();

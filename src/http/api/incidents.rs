@@ -86,7 +86,7 @@ pub async fn show(
     let id = incident.id.as_str();
     Ok(web::Json(Whole {
         timeline: timeline::of(&mut tx, id).await?,
-        alerts: alerts::of(&mut tx, id).await?,
+        alerts: alerts::of(&mut tx, id, 1000).await?,
         anomalies: anomalies::of(&mut tx, id).await?,
         evidence: evidence::of(&mut tx, id).await?,
         diagnoses: diagnoses::of(&mut tx, id).await?,

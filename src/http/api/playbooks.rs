@@ -149,7 +149,7 @@ async fn plan(
     incident: Option<&Incident>,
 ) -> Result<Plan> {
     let Some(incident) = incident else { return Ok(catalog.plan(id, params, None)?) };
-    let alerts = alerts::of(tx, &incident.id).await?;
+    let alerts = alerts::of(tx, &incident.id, alerts::LOOKED_AT).await?;
     let anomalies = anomalies::of(tx, &incident.id).await?;
     let facts = Facts { incident, alerts: &alerts, anomalies: &anomalies };
     Ok(catalog.plan(id, params, Some(&facts))?)

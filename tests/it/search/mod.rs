@@ -57,6 +57,6 @@ pub fn patient(scene: &mut Scene) {
 pub async fn about(scene: &Scene) -> About {
     let mut tx = scene.store.read().await.expect("reads");
     let incident = incidents::get(&mut tx, &scene.incident).await.expect("reads").expect("is there");
-    let alerts = alerts::of(&mut tx, &scene.incident).await.expect("reads");
+    let alerts = alerts::of(&mut tx, &scene.incident, 1000).await.expect("reads");
     About { incident, alerts, anomalies: Vec::new(), neighbours: Vec::new(), now: clock::now() }
 }
