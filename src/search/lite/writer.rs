@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -50,6 +50,8 @@ struct Shared {
     waiting: AtomicUsize,
     budget: Mutex<Budget>,
     left_out: Mutex<VecDeque<(i64, u64)>>,
+    /// A line was ever kept.
+    any: AtomicBool,
     bytes: AtomicUsize,
     max_rate: u64,
     max_bytes: u64,
@@ -124,6 +126,11 @@ impl Sink {
         }
     }
 
+    /// False where no lines were ever sent: then there is nothing to ask the file, at every diagnosis of a storm.
+    pub(super) fn holds_any(&self) -> bool {
+        self.shared.any.load(Ordering::Acquire)
+    }
+
     /// Lines that arrived in this time and were not kept, to the minute.
     pub(super) fn left_out(&self, from: Timestamp, to: Timestamp) -> u64 {
         let minutes = from.as_second() / 60..=to.as_second() / 60;
@@ -155,10 +162,12 @@ pub struct Writer {
 
 pub(super) async fn new(pool: SqlitePool, settings: &config::Logs) -> anyhow::Result<(Sink, Writer)> {
     let (sender, queue) = mpsc::unbounded_channel();
+    let any = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM lines)").fetch_one(&pool).await?;
     let shared = Shared {
         waiting: AtomicUsize::new(0),
         budget: Mutex::new(Budget { second: 0, left: 0 }),
         left_out: Mutex::default(),
+        any: AtomicBool::new(any),
         bytes: AtomicUsize::new(0),
         max_rate: settings.max_rate,
         max_bytes: settings.max_bytes,
@@ -213,7 +222,10 @@ impl Writer {
         self.sink.shared.waiting.fetch_sub(lines.iter().map(size).sum(), Ordering::AcqRel);
         let count = lines.len();
         match self.insert(lines).await {
-            Ok(()) => metrics::LOG_LINES_KEPT.inc_by(count as u64),
+            Ok(()) => {
+                self.sink.shared.any.store(true, Ordering::Release);
+                metrics::LOG_LINES_KEPT.inc_by(count as u64);
+            }
             Err(error) => {
                 tracing::warn!(%error, count, "log lines could not be kept for search");
                 self.sink.leave_out("failed", count, clock::now());
