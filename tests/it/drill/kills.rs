@@ -209,7 +209,11 @@ impl Drill {
                 continue;
             }
             let asked = self.kills.iter().all(|(m, _)| *m != Asked || done.killed.contains(&Asked));
-            if let Some((message, button)) = question(world).filter(|_| asked && !done.has_answered(world)) {
+            // Nobody is asked about an incident that is over: the person waits for the model, as long as the lease of whoever
+            // asked it first may last.
+            let advised = !self.plans(ModelAsked) || world.openai.asked().len() > 1;
+            let ready = asked && advised && !done.has_answered(world);
+            if let Some((message, button)) = question(world).filter(|_| ready) {
                 done.pressed = Some(world.telegram.press(ANN, CHAT, message, &button));
             }
             if Instant::now() >= look_at {
