@@ -31,7 +31,7 @@ use crate::{
         expire, reconcile, slack, stream, telegram, watches,
     },
     llm::Chain,
-    model::{Anomaly, AnomalyEvent},
+    model::{Anomaly, AnomalyEvent, Calls},
     notify,
     owned::Keeper,
     pipeline::Pipeline,
@@ -127,6 +127,7 @@ struct Build {
     breakers: Breakers,
     registry: Arc<Registry>,
     correlate: Arc<Live<crate::config::Correlate>>,
+    calls: Calls,
     bus: Arc<dyn Bus>,
     redis: Option<bus::Redis>,
     logs: Logs,
@@ -144,6 +145,7 @@ impl Build {
             export: Progress::default(),
             registry: Arc::new(Registry::open(&settings)),
             correlate: Arc::new(Live::new(settings.correlate.clone())),
+            calls: Calls::default(),
             bus,
             redis,
             admission: Arc::new(Admission::new(settings.overload.clone())),
@@ -222,7 +224,7 @@ impl Build {
         let (bus, settings) = (self.bus.clone(), self.settings.detect.clone());
         let shared = self.redis.is_some();
         let keep = shared.then(|| detect::Keep { store: self.store.clone(), keeper: self.keeper.clone() });
-        let deps = detect::Deps { bus, settings, signals, left_open, keep };
+        let deps = detect::Deps { bus, settings, signals, left_open, keep, calls: self.calls.clone() };
         let detectors = Detectors::new(deps);
         let committer = committer.clone();
         self.parts.start("signals", |stop| keep_signals(found, committer, stop));
@@ -265,6 +267,7 @@ impl Build {
             correlate: correlate::Deps {
                 store: store.clone(),
                 settings: self.correlate.clone(),
+                calls: self.calls.clone(),
                 channels: notify::channel_names(settings).into(),
             },
             diagnose,

@@ -158,6 +158,14 @@ metrics! {
     DETECT_RECORDS: IntCounter[] = "aiops_detect_records_total";
     /// Log records and metric samples that the detectors could not judge, by reason.
     DETECT_UNJUDGED: IntCounterVec["reason"] = "aiops_detect_unjudged_total";
+    /// Spans and traced log lines that are in memory, for rankings.
+    TRACES_KEPT: IntGauge[] = "aiops_detect_traces_kept_items";
+    /// Spans and traced log lines that the sample of requests left out: it is bounded by detect.max_spans.
+    TRACES_LEFT_OUT: IntCounter[] = "aiops_detect_traces_left_out_items_total";
+    /// Calls between services that were learned from spans: pairs that are kept.
+    CALLS_KEPT: IntGauge[] = "aiops_detect_calls_kept";
+    /// Learned pairs of caller and callee that made room for others.
+    CALLS_FORGOTTEN: IntGauge[] = "aiops_detect_calls_forgotten";
     /// Anomalies that began, by kind.
     DETECT_ONSETS: IntCounterVec["kind"] = "aiops_detect_onsets_total";
     /// Services that the detectors keep state of.

@@ -12,9 +12,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Bus, Consumer, Delivery, Kind, Mark, PartitionStatus, Published, Record, Start, Status, partition,
-};
+use super::{Bus, Consumer, Delivery, Kind, Mark, PartitionStatus, Published, Record, Start, Status};
 use crate::config::BusSettings;
 
 /// Cheap to clone; all clones share the queues.
@@ -65,15 +63,15 @@ impl Embedded {
         let mut batches: Vec<(Vec<Record>, usize)> = (0..n).map(|_| (Vec::new(), 0)).collect();
         for record in records {
             let bytes = record.bytes();
-            match record.service().map(|service| partition(service, n)) {
-                Some(index) => {
-                    batches[index].0.push(record);
-                    batches[index].1 += bytes;
-                }
-                None => batches.iter_mut().for_each(|(batch, sum)| {
-                    batch.push(record.clone());
-                    *sum += bytes;
-                }),
+            let place = record.place(n);
+            if place.len() == 1 {
+                batches[place.start].0.push(record);
+                batches[place.start].1 += bytes;
+                continue;
+            }
+            for (batch, sum) in &mut batches[place] {
+                batch.push(record.clone());
+                *sum += bytes;
             }
         }
         batches
@@ -192,6 +190,7 @@ impl Consumer for Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::partition;
     use crate::model::Sample;
 
     fn sample(service: &str) -> Record {

@@ -1,4 +1,4 @@
-//! The telemetry bus: takes batches of log records and metric samples from intake and hands them, partition by partition,
+//! The telemetry bus: takes batches of log records, metric samples and spans from intake and hands them, partition by partition,
 //! to the detectors. Bounded; what does not fit is refused and counted, never dropped in silence.
 //!
 //! Two implementations: queues in memory ([`Embedded`]), and Redis Streams ([`Redis`]), which several processes share.
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::redis::{Ingest, Raw, Reached, Redis, reach};
 use crate::{
     config::Settings,
-    model::{Gap, LogRecord, Sample},
+    model::{Gap, LogRecord, Sample, TraceSpan},
 };
 
 crate::model::words!(
@@ -178,26 +178,28 @@ pub struct PartitionStatus {
 pub enum Record {
     Log(LogRecord),
     Sample(Sample),
+    Span(TraceSpan),
     Gap(Gap),
 }
 
 impl Record {
     /// The partitions that it belongs to: one, or, being about no service, all.
     fn place(&self, partitions: usize) -> std::ops::Range<usize> {
-        match self.service() {
-            Some(service) => {
-                let at = partition(service, partitions);
-                at..at + 1
-            }
-            None => 0..partitions,
-        }
+        let at = match (self, self.service()) {
+            // A trace is whole only where all its spans are.
+            (Self::Span(span), _) => (span.trace % partitions as u64) as usize,
+            (_, Some(service)) => partition(service, partitions),
+            (_, None) => return 0..partitions,
+        };
+        at..at + 1
     }
 
-    /// The service that decides the partition; none goes to all of them.
+    /// The service that it is about; what is about none goes to all partitions.
     fn service(&self) -> Option<&str> {
         match self {
             Self::Log(record) => Some(&record.service),
             Self::Sample(sample) => Some(&sample.service),
+            Self::Span(span) => Some(&span.service),
             Self::Gap(gap) => gap.service.as_deref(),
         }
     }
@@ -212,6 +214,7 @@ impl Record {
                 let labels: usize = s.labels.iter().map(|(k, v)| k.len() + v.len() + 64).sum();
                 s.service.len() + s.name.len() + labels
             }
+            Self::Span(s) => s.service.len() + s.operation.len(),
             Self::Gap(g) => g.source.len() + g.reason.as_ref().map_or(0, |r| r.len()),
         };
         size_of::<Self>() + text
@@ -227,6 +230,12 @@ impl From<LogRecord> for Record {
 impl From<Sample> for Record {
     fn from(sample: Sample) -> Self {
         Self::Sample(sample)
+    }
+}
+
+impl From<TraceSpan> for Record {
+    fn from(span: TraceSpan) -> Self {
+        Self::Span(span)
     }
 }
 

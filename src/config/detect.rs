@@ -43,6 +43,9 @@ pub struct Detect {
     pub max_templates: usize,
     /// Metric series that are watched for one service; more are dropped and counted.
     pub max_series: usize,
+    /// Spans, and log lines that name their trace, that are kept of the last hour; beyond it whole traces are left out and
+    /// counted.
+    pub max_spans: usize,
     /// How often what was learned is saved, where telemetry comes through Redis; less often when it is much.
     #[serde(with = "humantime_serde")]
     pub save_every: Duration,
@@ -100,6 +103,7 @@ impl Default for Detect {
             max_services: 500,
             max_templates: 500,
             max_series: 500,
+            max_spans: 100_000,
             save_every: Duration::from_secs(10),
             bus: BusSettings::default(),
             watches: Vec::new(),
@@ -139,6 +143,7 @@ impl Check for Detect {
         between("max_services", self.max_services as f64, 1.0, 1e5);
         between("max_templates", self.max_templates as f64, 10.0, 1e5);
         between("max_series", self.max_series as f64, 1.0, 1e5);
+        between("max_spans", self.max_spans as f64, 1000.0, 1e7);
         between("bus.partitions", self.bus.partitions as f64, 1.0, 64.0);
         between("bus.max_records", self.bus.max_records as f64, 1000.0, 1e8);
         between("bus.max_bytes", self.bus.max_bytes as f64, 1048576.0, 1e11);

@@ -9,8 +9,8 @@ use crate::{
     clock,
     config::Correlate,
     model::{
-        Alert, AlertEvent, AlertState, Anomaly, AnomalyEvent, Decision, Incident, Phrase, Said, Silence,
-        Stage, TimelineKind,
+        Alert, AlertEvent, AlertState, Anomaly, AnomalyEvent, Calls, Decision, Incident, Phrase, Said,
+        Silence, Stage, TimelineKind,
     },
     steer,
     store::{
@@ -75,6 +75,7 @@ impl<'a> Batch<'a> {
     pub(super) async fn load(
         tx: &mut Tx,
         set: &'a Correlate,
+        calls: &Calls,
         channels: &'a [String],
         deliveries: &[Delivery],
     ) -> Result<Self> {
@@ -88,7 +89,7 @@ impl<'a> Batch<'a> {
         }
         batch.load_alerts(tx, &events).await?;
         let moving = batch.moving(&events);
-        batch.load_incidents(tx, &moving, &found).await?;
+        batch.load_incidents(tx, calls, &moving, &found).await?;
         batch.load_anomalies(tx, &moving, &found).await?;
         Ok(batch)
     }
@@ -149,6 +150,7 @@ impl<'a> Batch<'a> {
     async fn load_incidents(
         &mut self,
         tx: &mut Tx,
+        calls: &Calls,
         moving: &[&AlertEvent],
         found: &[&AnomalyEvent],
     ) -> Result<()> {
@@ -163,6 +165,11 @@ impl<'a> Batch<'a> {
             .chain(found.iter().map(|a| a.service.clone()))
             .collect();
         self.neighbours = self.set.neighbours_of(&services);
+        for (service, learned) in calls.neighbours_of(&services, self.now) {
+            let known = self.neighbours.entry(service).or_default();
+            let fresh: Vec<String> = learned.into_iter().filter(|n| !known.contains(n)).collect();
+            known.extend(fresh);
+        }
         let around: HashSet<&str> =
             services.iter().chain(self.neighbours.values().flatten()).map(String::as_str).collect();
         let around: Vec<&str> = around.into_iter().collect();

@@ -18,6 +18,7 @@ pub use lifecycle::settle;
 
 use crate::{
     config::{Correlate, Live},
+    model::Calls,
     store::{
         Result, Store, Tx,
         inbox::{self, Delivery},
@@ -30,6 +31,8 @@ use batch::Batch;
 pub struct Deps {
     pub store: Store,
     pub settings: Arc<Live<Correlate>>,
+    /// Who calls whom, as spans show.
+    pub calls: Calls,
     /// The channels that every incident owes a message.
     pub channels: Arc<[String]>,
 }
@@ -52,7 +55,7 @@ pub struct Outcome {
 pub async fn drain(deps: &Deps, most: usize) -> Result<Option<(Tx, Outcome)>> {
     let set = deps.settings.get();
     let Some((mut tx, deliveries)) = inbox::take(&deps.store, most).await? else { return Ok(None) };
-    let mut batch = Batch::load(&mut tx, &set, &deps.channels, &deliveries).await?;
+    let mut batch = Batch::load(&mut tx, &set, &deps.calls, &deps.channels, &deliveries).await?;
     let (taken, mut items) = (deliveries.len(), 0);
     for delivery in deliveries {
         match delivery {

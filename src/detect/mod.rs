@@ -13,6 +13,8 @@ mod log_silence;
 mod metric;
 mod partition;
 mod recent_values;
+mod requests;
+mod sample;
 mod series;
 mod shared;
 mod source;
@@ -43,7 +45,7 @@ use crate::{
     bus::{self, Bus, Consumer, Delivery, Start},
     config::Detect,
     metrics,
-    model::{AnomalyEvent, AnomalyKind, Coverage, Phrase, RecentTelemetry, Telemetry},
+    model::{AnomalyEvent, AnomalyKind, Calls, Coverage, Phrase, RecentTelemetry, Telemetry, case::Case},
 };
 
 macro_rules! template_detectors {
@@ -88,6 +90,8 @@ pub struct Deps {
     pub left_open: Vec<AnomalyEvent>,
     /// Where the bus is shared: what is found and learned goes there, and partitions are read by lease.
     pub keep: Option<Keep>,
+    /// Where calls that spans show are put.
+    pub calls: Calls,
 }
 
 /// The running detectors; cheap to clone. Also the [`Telemetry`] of diagnoses.
@@ -101,6 +105,7 @@ pub struct Detectors {
     left_open: Arc<[Mutex<LeftOpen>]>,
     settings: Arc<Detect>,
     keep: Option<Keep>,
+    calls: Calls,
 }
 
 /// Anomalies of a partition that somebody else left open.
@@ -135,6 +140,7 @@ impl Detectors {
             left_open: left_open.into_iter().map(Mutex::new).collect(),
             settings: Arc::new(deps.settings),
             keep: deps.keep,
+            calls: deps.calls,
         }
     }
 
@@ -231,7 +237,12 @@ impl Detectors {
 
     fn tick(&self, index: usize, now: Timestamp) -> Vec<AnomalyEvent> {
         let mut events = Vec::new();
-        self.lock(index).tick(now, &mut events);
+        let calls = {
+            let mut partition = self.lock(index);
+            partition.tick(now, &mut events);
+            partition.requests.calls(now.as_second())
+        };
+        self.calls.learn(calls, now);
         events.extend(self.never_found_again(index));
         events
     }
@@ -270,6 +281,12 @@ impl Detectors {
         metrics::DETECT_TEMPLATES.set(templates);
         metrics::DETECT_SERIES.set(series);
         metrics::DETECT_UNKNOWN.set(unknown);
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let kept = (0..self.partitions.len()).map(|i| self.lock(i).requests.len()).sum();
+        metrics::TRACES_KEPT.set(number(kept));
+        let (calls, forgotten) = self.calls.size();
+        metrics::CALLS_KEPT.set(number(calls));
+        metrics::CALLS_FORGOTTEN.set(number(forgotten as usize));
         metrics::BUS_DEPTH.set(i64::try_from(self.bus.depth()).unwrap_or(i64::MAX));
         let ours = self.ours.iter().filter(|ours| ours.load(Relaxed)).count();
         metrics::BUS_OWNED.set(i64::try_from(ours).unwrap_or(i64::MAX));
@@ -329,6 +346,18 @@ impl Telemetry for Detectors {
             return RecentTelemetry { coverage, templates: vec![], errors: vec![], series: vec![] };
         }
         self.lock(index).recent(service, from, to, crate::clock::now())
+    }
+
+    fn recall(&self, case: &mut Case, from: Timestamp) -> bool {
+        let ours = || (0..self.partitions.len()).filter(|i| self.ours[*i].load(Relaxed));
+        // One bound for all: a trace whose lines were left out must not seem to have none.
+        let bound = ours().map(|i| self.lock(i).requests.bound(from.as_second())).min().unwrap_or(u64::MAX);
+        ours().for_each(|i| self.lock(i).recall(case, from, bound));
+        ours().count() == self.partitions.len()
+    }
+
+    fn calls(&self) -> Vec<(String, String, f64)> {
+        self.calls.all(crate::clock::now())
     }
 }
 

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    requests::{Requests, TracedLine},
     series::{self, Series},
     source::Source,
 };
@@ -16,7 +17,11 @@ use crate::{
     clock,
     config::Detect,
     metrics,
-    model::{AnomalyEvent, Coverage, Gap, LogRecord, Phrase, RecentTelemetry, Said, Sample, SeriesCount},
+    model::{
+        AnomalyEvent, Coverage, Gap, LogRecord, Phrase, RecentTelemetry, Said, Sample, SeriesCount,
+        TraceSpan,
+        case::{Case, Sym, id_hash},
+    },
 };
 
 crate::model::words!(
@@ -42,6 +47,12 @@ pub struct Partition {
     #[serde(skip)]
     max_services: usize,
     services: HashMap<String, Service>,
+    /// Requests of the last hour; whoever takes over begins anew with them.
+    #[serde(skip)]
+    pub requests: Requests,
+    /// Its share of `detect.max_spans`.
+    #[serde(skip)]
+    max_spans: usize,
     /// Gaps that concern every service, by source.
     gaps: BTreeMap<String, Gap>,
     /// The last times that telemetry was lost on its way here.
@@ -80,6 +91,8 @@ impl Partition {
             settings: settings.clone(),
             max_services: settings.max_services.div_ceil(partitions.max(1)),
             services: HashMap::new(),
+            requests: Requests::default(),
+            max_spans: settings.max_spans.div_ceil(partitions.max(1)),
             gaps: BTreeMap::new(),
             lost: VecDeque::new(),
             unjudged: [0; Unjudged::ALL.len()],
@@ -133,6 +146,7 @@ impl Partition {
         let unjudged = match record {
             Record::Log(record) => self.log(record, now, out),
             Record::Sample(sample) => self.sample(sample, now, out),
+            Record::Span(span) => self.span(span),
             Record::Gap(gap) => return self.gap(gap, now),
         };
         let minute = |at: Timestamp| at.as_second().div_euclid(60);
@@ -157,7 +171,23 @@ impl Partition {
             source.end_all("the clock was set back; what is usual is learned anew", now, out);
             *source = Source::new(&record.service, at, &self.settings);
         }
-        (!source.record(record, now, &self.settings, out)).then_some(Unjudged::Late)
+        let (in_time, template) = source.record(record, now, &self.settings, out);
+        if let Some(trace) = &record.trace_id {
+            let trace = id_hash(trace.to_ascii_lowercase().as_bytes());
+            let line = TracedLine {
+                trace,
+                at: at.as_microsecond(),
+                service: 0,
+                template,
+                gravity: record.level.into(),
+            };
+            self.requests.line(&record.service, line, self.max_spans);
+        }
+        (!in_time).then_some(Unjudged::Late)
+    }
+
+    fn span(&mut self, span: &TraceSpan) -> Option<Unjudged> {
+        (!self.requests.span(span, self.max_spans)).then_some(Unjudged::Late)
     }
 
     fn sample(&mut self, sample: &Sample, now: Timestamp, out: &mut Vec<AnomalyEvent>) -> Option<Unjudged> {
@@ -236,6 +266,25 @@ impl Partition {
                 && gap.service.as_deref().is_none_or(|name| name == service)
         };
         self.lost.iter().rev().find(concerns).map(told)
+    }
+
+    /// Adds to a case what is kept since `from`, of requests those of traces below a bound.
+    pub fn recall(&self, case: &mut Case, from: Timestamp, bound: u64) {
+        let from = from.as_microsecond();
+        self.requests.recall(case, from, bound);
+        let mut told: HashMap<(Sym, u64), u32> = HashMap::new();
+        for line in self.requests.lines.below(bound).filter(|line| line.at >= from) {
+            let name = self.requests.name(line.service);
+            let Some(logs) = self.services.get(name).and_then(|s| s.logs.as_ref()) else { continue };
+            logs.recall_traced(case, name, line, &mut told);
+        }
+        for (name, service) in &self.services {
+            let sym = case.names.sym(name);
+            case.series.extend(service.series.values().filter_map(|series| series.recall(sym, from)));
+            if let Some(logs) = &service.logs {
+                logs.recall(case, name, from, &mut told);
+            }
+        }
     }
 
     /// See [`crate::model::Telemetry`].

@@ -14,7 +14,10 @@ use super::{
 use crate::{
     clock,
     config::Detect,
-    model::{AnomalyEvent, AnomalyKind, Labels, Per, Phrase, Sample, SeriesSummary, Severity},
+    model::{
+        AnomalyEvent, AnomalyKind, Labels, Per, Phrase, Sample, SeriesSummary, Severity,
+        case::{CaseSeries, Sym},
+    },
     redact,
 };
 
@@ -213,6 +216,17 @@ impl Series {
             false => format!("{}{{{}}}", self.name, labels.join(",")),
         };
         redact::mask(&title)
+    }
+
+    /// What is kept of it since `from` (microseconds), for a ranking.
+    pub fn recall(&self, service: Sym, from: i64) -> Option<CaseSeries> {
+        let points: Vec<_> = self
+            .recent
+            .iter()
+            .map(|(at, value)| (at.as_microsecond(), *value))
+            .filter(|p| p.0 >= from)
+            .collect();
+        (!points.is_empty()).then(|| CaseSeries { service, metric: self.title(), points })
     }
 
     /// What it did in a window; none if it did nothing.

@@ -1,7 +1,10 @@
 //! One service's log stream: mines templates, closes seconds in event time, asks the template detectors, hands on onsets and
 //! ends.
 
-use std::{collections::VecDeque, ops::Deref};
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::Deref,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,12 +14,14 @@ use super::{
     TemplateWatch,
     clock::SourceClock,
     counts::{Baseline, Ring},
+    requests::TracedLine,
     templates::{Found, Gone, KeyMap, Miner, TemplateId},
 };
 use crate::{
     config::Detect,
     model::{
         AnomalyEvent, AnomalyKind, LogLevel, LogRecord, Phrase, Said, Seconds, Severity, TemplateActivity,
+        case::{Case, CaseLine, Sym},
     },
     redact,
 };
@@ -209,14 +214,14 @@ impl Source {
         self.templates.len()
     }
 
-    /// Takes one record. Returns false if it came too late for its window; it still counts as evidence.
+    /// Takes one record. Returns its template, and false if it came too late for its window; it still counts as evidence.
     pub fn record(
         &mut self,
         record: &LogRecord,
         arrival: Timestamp,
         settings: &Detect,
         out: &mut Vec<AnomalyEvent>,
-    ) -> bool {
+    ) -> (bool, TemplateId) {
         let step = self.clock.arrived(record.at, arrival);
         if let Some(second) = step.resumed {
             self.templates
@@ -229,7 +234,7 @@ impl Source {
         self.count(record, step.second, step.late, &found, settings);
         self.ask_line(record, step.second, found.id, settings, out);
         self.close(settings, out);
-        !step.late
+        (!step.late, found.id)
     }
 
     /// Lets the wall clock close seconds that no later record has closed.
@@ -374,6 +379,63 @@ impl Source {
         rows.truncate(MAX_ACTIVITIES);
         let seconds = (to.as_second() - from.as_second()).max(0) as f64;
         rows.into_iter().map(|(id, h, count)| h.activity(self.miner.text(*id), count, seconds)).collect()
+    }
+
+    /// Adds a line that names its trace to a case; `told` are templates that are in it, by service.
+    pub fn recall_traced(
+        &self,
+        case: &mut Case,
+        service: &str,
+        line: &TracedLine,
+        told: &mut HashMap<(Sym, TemplateId), u32>,
+    ) {
+        let sym = case.names.sym(service);
+        let template = match told.get(&(sym, line.template)) {
+            Some(known) => *known,
+            None => {
+                let text = self.miner.text(line.template);
+                // Forgotten to make room: what it said is not known any more.
+                if text.is_empty() {
+                    return;
+                }
+                case.templates.push(text);
+                let template = case.templates.len() as u32 - 1;
+                told.insert((sym, line.template), template);
+                template
+            }
+        };
+        let &TracedLine { at, trace, gravity, .. } = line;
+        case.lines.push(CaseLine { at, service: sym, gravity, template, span: 0, trace });
+    }
+
+    /// Adds the templates that are not in the case yet, minute by minute since `from` (microseconds).
+    pub fn recall(
+        &self,
+        case: &mut Case,
+        service: &str,
+        from: i64,
+        told: &mut HashMap<(Sym, TemplateId), u32>,
+    ) {
+        let sym = case.names.sym(service);
+        for (id, tracked) in &self.templates {
+            if told.contains_key(&(sym, *id)) {
+                continue;
+            }
+            let history = &tracked.history;
+            case.templates.push(self.miner.text(*id));
+            let template = case.templates.len() as u32 - 1;
+            let (first, last) = (from.div_euclid(60_000_000), history.last_second.div_euclid(60));
+            for minute in (first..=last).filter(|minute| history.minutes.at(*minute) > 0) {
+                case.lines.push(CaseLine {
+                    at: minute * 60_000_000,
+                    service: sym,
+                    gravity: history.level.into(),
+                    template,
+                    span: 0,
+                    trace: 0,
+                });
+            }
+        }
     }
 
     pub fn errors(&self, from: Timestamp, to: Timestamp) -> Vec<LogRecord> {

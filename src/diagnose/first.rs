@@ -37,11 +37,17 @@ pub async fn first(deps: &Deps, incident_id: &str) -> anyhow::Result<(Tx, Outcom
     note_evidence(&mut tx, incident_id, &fresh).await?;
     all.extend(fresh);
 
-    let callees = deps.settings().correlate.topology.get(&incident.service);
+    let topology = deps.settings().correlate.topology.get(&incident.service);
+    let mut callees = topology.cloned().unwrap_or_default();
+    let learned =
+        deps.access.telemetry.calls().into_iter().filter(|(caller, ..)| *caller == incident.service);
+    callees.extend(learned.map(|(_, callee, _)| callee));
+    callees.sort_unstable();
+    callees.dedup();
     let scene = Scene {
         service: &incident.service,
         onset: incident.started_at,
-        callees: callees.map_or(&[], Vec::as_slice),
+        callees: &callees,
         change_window: deps.settings().diagnose.change_window,
     };
     let case = Case { scene, evidence: &all, missing: &missing, offers: &offers };
@@ -66,10 +72,28 @@ async fn look(deps: &Deps, incident_id: &str) -> anyhow::Result<Option<About>> {
     Ok(Some(About {
         alerts: alerts::of(&mut tx, incident_id, alerts::LOOKED_AT).await?,
         anomalies: anomalies::of(&mut tx, incident_id).await?,
-        neighbours: deps.settings().correlate.neighbours(&incident.service),
+        neighbours: neighbours(deps, &incident.service),
         now: clock::now(),
         incident,
     }))
+}
+
+/// By the topology of the settings, and by the calls that spans show.
+fn neighbours(deps: &Deps, service: &str) -> Vec<String> {
+    let mut all = deps.settings().correlate.neighbours(service);
+    for (caller, callee, _) in deps.access.telemetry.calls() {
+        let other = if caller == service {
+            callee
+        } else if callee == service {
+            caller
+        } else {
+            continue;
+        };
+        if !all.contains(&other) {
+            all.push(other);
+        }
+    }
+    all
 }
 
 async fn note_evidence(tx: &mut Tx, incident_id: &str, fresh: &[Evidence]) -> anyhow::Result<()> {

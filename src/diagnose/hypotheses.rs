@@ -14,6 +14,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
     Change,
+    /// The first suspect of the ranking over all services.
+    Suspect,
     Dependency,
     Silence,
     Errors,
@@ -49,6 +51,7 @@ const SLACK: Duration = Duration::from_secs(60);
 /// Best first; equal ones by what they name, then by age.
 pub fn order<'a>(evidence: &'a [Evidence], scene: Scene<'a>) -> Vec<Hypothesis<'a>> {
     let mut all: Vec<Hypothesis<'a>> = changes(evidence, scene).collect();
+    all.extend(suspect(evidence));
     all.extend(own(evidence, scene));
     all.extend(scene.callees.iter().filter_map(|callee| dependency(evidence, scene, callee)));
     all.extend(past(evidence));
@@ -95,6 +98,14 @@ fn dependency<'a>(evidence: &'a [Evidence], scene: Scene<'a>, callee: &'a str) -
     Some(Hypothesis { cause: Cause::Dependency, service: callee, score, evidence: found })
 }
 
+/// Whom the newest ranking puts first: it has weighed all services, and found one clear. Only a change that came minutes
+/// before weighs more.
+fn suspect(evidence: &[Evidence]) -> Option<Hypothesis<'_>> {
+    let first = |e: &&Evidence| e.kind == EvidenceKind::Ranking && e.data["place"] == 1;
+    let found = evidence.iter().rev().find(first)?;
+    Some(Hypothesis { cause: Cause::Suspect, service: &found.service, score: 0.9, evidence: vec![found] })
+}
+
 fn past(evidence: &[Evidence]) -> impl Iterator<Item = Hypothesis<'_>> {
     let best = evidence
         .iter()
@@ -121,6 +132,7 @@ fn signals(e: &Evidence) -> Option<Cause> {
         | EvidenceKind::MetricRange
         | EvidenceKind::Alert
         | EvidenceKind::Change
-        | EvidenceKind::PastIncident => None,
+        | EvidenceKind::PastIncident
+        | EvidenceKind::Ranking => None,
     }
 }

@@ -71,7 +71,7 @@ pub enum Outcome {
 fn by_relevance<'a>(evidence: &'a [Evidence], cited: &[String]) -> Vec<&'a Evidence> {
     use crate::model::EvidenceKind as Kind;
     let weight = |e: &Evidence| match e.kind {
-        Kind::Alert => 0,
+        Kind::Alert | Kind::Ranking => 0,
         Kind::LogAnomaly | Kind::MetricAnomaly => 1,
         Kind::Change => 2,
         Kind::PastIncident => 3,

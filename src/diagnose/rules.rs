@@ -70,6 +70,7 @@ fn claim(h: &Hypothesis<'_>, case: &Case<'_>) -> Claim {
         Cause::Dependency => {
             Phrase::DependencyInTrouble { neighbour: service, service: case.scene.service.to_owned(), what }
         }
+        Cause::Suspect => Phrase::BeganIn { service, what: reasons(first) },
         Cause::Silence => Phrase::FellSilent { service, what },
         Cause::Errors => Phrase::UnusualErrors { service, what },
         Cause::Lines => Phrase::ErrorLines { service, what },
@@ -77,6 +78,14 @@ fn claim(h: &Hypothesis<'_>, case: &Case<'_>) -> Claim {
         Cause::Past => Phrase::HappenedBefore { what },
     };
     Claim { text: text.into(), evidence: h.evidence.iter().map(|e| e.id.clone()).collect() }
+}
+
+/// Why the service is suspected, without saying its name again.
+fn reasons(fact: &Evidence) -> Said {
+    match fact.summary.phrase() {
+        Some(Phrase::Suspect { reasons, .. }) => Phrase::Reasons { reasons: reasons.clone() }.into(),
+        _ => fact.summary.clone(),
+    }
 }
 
 /// What helped before, if it is offered again; else the first offer that needs no choice, one that mends something before one

@@ -17,9 +17,10 @@ use crate::{
         commit::Road,
         generic, logs, metrics as samples, prometheus,
         telemetry::{self, BadBody, Counts, Kind, Limits, Parsed},
+        traces,
     },
     metrics,
-    model::{AlertEvent, LogRecord, Sample, Severity},
+    model::{AlertEvent, LogRecord, Sample, Severity, TraceSpan},
     search::Picked,
 };
 
@@ -30,7 +31,8 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(generic_webhook)
         .service(post_changes)
         .service(post_logs)
-        .service(post_metrics);
+        .service(post_metrics)
+        .service(post_traces);
 }
 
 /// How much of a delivery is durable now.
@@ -143,6 +145,32 @@ async fn post_metrics(
     telemetry(&state, &request, payload, Kind::Metrics, samples::parse, of, |_| Picked::default()).await
 }
 
+/// Spans by OTLP over HTTP, in protobuf or JSON, as OpenTelemetry's exporters and collectors send them.
+///
+/// The answer is an `ExportTraceServiceResponse` in the form of the question; `partialSuccess` says what was refused. 503
+/// means that nothing was taken: send it again.
+#[utoipa::path(tag = "intake", request_body(content_type = "application/x-protobuf"), security(("source" = []), ("source_basic" = []), ("token" = ["intake"])),
+    responses((status = 200, content_type = "application/x-protobuf"), (status = "default", body = ProblemDocument, content_type = "application/problem+json")))]
+#[post("/v1/traces")]
+async fn post_traces(
+    state: web::Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse> {
+    let Some(protobuf) = traces::is_protobuf(content_type(&request)) else {
+        let detail = "expected application/x-protobuf or application/json";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).closing());
+    };
+    let pick = |_: &[TraceSpan]| Picked::default();
+    let counts = take(&state, &request, payload, Kind::Traces, traces::parse, None, pick).await?;
+    // OTLP wants 200 where the body could be read, also if every span was refused.
+    if counts.dropped > 0 {
+        return Err(full(&counts));
+    }
+    let kind = if protobuf { "application/x-protobuf" } else { "application/json" };
+    Ok(HttpResponse::Ok().content_type(kind).body(traces::answer(&counts, protobuf)))
+}
+
 /// Reads a body with alerts, unless none would be taken whatever is in it.
 async fn read_alerts(
     state: &State,
@@ -215,6 +243,38 @@ async fn telemetry<T: Into<crate::bus::Record>>(
     service: OfService<T>,
     pick: impl FnOnce(&[T]) -> Picked,
 ) -> Result<HttpResponse> {
+    let counts = take(state, request, payload, kind, parse, Some(service), pick).await?;
+    match counts.status() {
+        200 => Ok(HttpResponse::Ok().json(counts)),
+        _ => Err(full(&counts)),
+    }
+}
+
+/// What is answered where nothing was taken.
+fn full(counts: &Counts) -> Problem {
+    let detail = match counts.status() {
+        503 => "the queue to the detectors is full; nothing was taken, send it again",
+        _ => "no record could be used; errors says why",
+    };
+    let status = StatusCode::from_u16(counts.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let members = serde_json::to_value(counts).expect("counts serialise");
+    Problem::new(status, detail).with_members(members)
+}
+
+fn content_type(request: &HttpRequest) -> &str {
+    request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("")
+}
+
+/// Puts a body of telemetry on the bus. Without `service`, overload leaves nothing out of it: half a trace misleads.
+async fn take<T: Into<crate::bus::Record>>(
+    state: &State,
+    request: &HttpRequest,
+    payload: web::Payload,
+    kind: Kind,
+    parse: Parse<T>,
+    service: Option<OfService<T>>,
+    pick: impl FnOnce(&[T]) -> Picked,
+) -> Result<Counts> {
     auth::admit(state, request, kind.as_str()).await?;
     state.deps.admission.telemetry().map_err(|overloaded| {
         metrics::OVERLOAD_REFUSED.with_label_values(&[kind.as_str()]).inc();
@@ -225,15 +285,13 @@ async fn telemetry<T: Into<crate::bus::Record>>(
         .leaving_room()
         .read_packed(request, payload, state.settings.http.max_intake_body)
         .await?;
-    let content_type =
-        request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
     let limits = Limits::new(&state.settings.detect, clock::now());
-    let mut parsed = parse(body.bytes(), content_type, &limits).map_err(|e| {
+    let mut parsed = parse(body.bytes(), content_type(request), &limits).map_err(|e| {
         metrics::INTAKE_REJECTED.with_label_values(&[kind.as_str()]).inc();
         Problem::bad_request(e.to_string())
     })?;
     let deps = telemetry::Deps { bus: state.deps.bus.clone() };
-    let sampled_out = state.deps.admission.sample(&mut parsed.records, service);
+    let sampled_out = service.map_or(0, |of| state.deps.admission.sample(&mut parsed.records, of));
     metrics::INTAKE_SAMPLED_OUT.with_label_values(&[kind.as_str()]).inc_by(sampled_out as u64);
     let picked = pick(&parsed.records);
     let counts = Counts { sampled_out, ..telemetry::accept(&deps, kind, parsed).await };
@@ -241,12 +299,5 @@ async fn telemetry<T: Into<crate::bus::Record>>(
     if counts.dropped == 0 {
         picked.keep();
     }
-    let detail = match counts.status() {
-        200 => return Ok(HttpResponse::Ok().json(counts)),
-        503 => "the queue to the detectors is full; nothing was taken, send it again",
-        _ => "no record could be used; errors says why",
-    };
-    let status = StatusCode::from_u16(counts.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let members = serde_json::to_value(&counts).expect("counts serialise");
-    Err(Problem::new(status, detail).with_members(members))
+    Ok(counts)
 }

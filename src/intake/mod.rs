@@ -17,4 +17,5 @@ pub mod stream;
 pub mod telegram;
 pub mod telemetry;
 mod timestamps;
+pub mod traces;
 pub mod watches;

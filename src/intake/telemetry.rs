@@ -18,6 +18,7 @@ crate::model::words!(
     Kind {
         Logs = "logs",
         Metrics = "metrics",
+        Traces = "traces",
         Watches = "watches",
         Stream = "stream",
     }
@@ -66,6 +67,8 @@ impl Limits {
 pub enum BadBody {
     #[error("expected a JSON array of objects, or one JSON object per line")]
     NotRecords,
+    #[error("this is no ExportTraceServiceRequest: {0}")]
+    NotOtlp(String),
     #[error("the JSON is broken: {0}")]
     Broken(String),
 }

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use super::LogLevel;
+
 /// A name, interned in [`Names`].
 pub type Sym = u32;
 
@@ -28,6 +30,14 @@ impl Names {
     /// The number of a name that is known.
     pub fn get(&self, text: &str) -> Option<Sym> {
         self.by_text.get(text).copied()
+    }
+
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
     }
 
     pub fn text(&self, sym: Sym) -> &str {
@@ -56,6 +66,16 @@ pub enum Gravity {
     Ordinary,
     Warning,
     Error,
+}
+
+impl From<LogLevel> for Gravity {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error | LogLevel::Fatal => Self::Error,
+            LogLevel::Warn => Self::Warning,
+            LogLevel::Trace | LogLevel::Debug | LogLevel::Info => Self::Ordinary,
+        }
+    }
 }
 
 /// A log line, or some of one template within one second or minute: whether it was there counts, not how often.

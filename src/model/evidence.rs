@@ -16,6 +16,7 @@ super::words!(
         MetricRange = "metric_range",
         Change = "change",
         PastIncident = "past_incident",
+        Ranking = "ranking",
     }
 );
 
@@ -25,7 +26,8 @@ pub struct Evidence {
     /// `E1`, `E2` … within the incident; what claims cite.
     pub id: String,
     pub kind: EvidenceKind,
-    /// The evidence source that gave it: `alerts`, `telemetry`, `logs`, `prometheus`, `changes`, `past_incidents`.
+    /// The evidence source that gave it: `alerts`, `telemetry`, `logs`, `prometheus`, `changes`, `past_incidents`,
+    /// `ranking`.
     pub source: String,
     pub service: String,
     /// One line for people and prompts, secrets masked.

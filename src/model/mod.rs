@@ -4,6 +4,7 @@ mod actor;
 mod alert;
 mod anomaly;
 mod button;
+mod calls;
 pub mod case;
 mod change;
 mod decision;
@@ -27,6 +28,7 @@ pub use actor::{Actor, Role};
 pub use alert::{Alert, AlertEvent, AlertState, Labels, fingerprint};
 pub use anomaly::{Anomaly, AnomalyEvent, AnomalyKind};
 pub use button::{Button, Verb};
+pub use calls::Calls;
 pub use change::Change;
 pub use decision::{Decision, Stage};
 pub use diagnosis::{Attempt, Claim, Diagnosis, Missing, Suggestion, Tier};
@@ -44,7 +46,8 @@ pub use said::Said;
 pub use severity::Severity;
 pub use silence::Silence;
 pub use telemetry::{
-    Coverage, Gap, LogLevel, LogRecord, RecentTelemetry, Sample, SeriesSummary, Telemetry, TemplateActivity,
+    Coverage, Gap, LogLevel, LogRecord, RecentTelemetry, Sample, SeriesSummary, Span as TraceSpan, Telemetry,
+    TemplateActivity,
 };
 
 pub(crate) use alert::hex;

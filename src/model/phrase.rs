@@ -174,7 +174,16 @@ phrases! {
         "up to {peak} failures of its own per step above the usual, without which {percent} % of the excess of {service} would be gone",
         "до {peak} собственных отказов за шаг сверх обычного, без них ушло бы {percent} % превышения {service}";
 
+    Suspect { place: i64, service: String, reasons: Listed }
+        "Suspect {place} is {service}: {reasons}",
+        "Подозреваемый {place}: {service} ({reasons})";
+
+    Reasons { reasons: Listed } "{reasons}", "{reasons}";
+
     // What could not be seen.
+    SomeWatchedElsewhere {}
+        "other replicas watch some of the services; those are not among the suspects",
+        "за частью сервисов следят другие реплики, среди подозреваемых их нет";
     NoSuchIndex { index: String } "no index is called {index}", "нет индекса {index}";
     ShardsMissing { failed: i64, total: i64 }
         "{failed} of {total} parts of the index did not answer",
@@ -298,6 +307,7 @@ phrases! {
     MetricLeftItsRange { service: String, what: Said }
         "A metric of {service} has left its usual range: {what}",
         "метрика {service} вышла за обычные пределы: {what}";
+    BeganIn { service: String, what: Said } "It began in {service}: {what}", "началось в {service}: {what}";
     DependencyInTrouble { neighbour: String, service: String, what: Said }
         "{neighbour}, on which {service} depends, is in trouble too: {what}",
         "{neighbour}, от которого зависит {service}, тоже не в порядке: {what}";

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Labels, Said};
+use super::{Labels, Said, case::Case};
 
 super::words!(
     /// Ordered by seriousness. Syslog's and the libraries' words are mapped by `LogLevel::parse`.
@@ -66,6 +66,23 @@ pub struct Sample {
     pub labels: Labels,
     /// Never NaN or infinite: those are refused at the edge.
     pub value: f64,
+}
+
+/// What one service did for one request, as far as ranking and the call graph need it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    /// Its beginning.
+    pub at: Timestamp,
+    pub service: String,
+    /// `POST /orders`, `SELECT shop.orders`.
+    pub operation: String,
+    /// Hashes ([`super::case::id_hash`]) of identifiers in hexadecimal; the parent of a root is 0.
+    pub trace: u64,
+    pub id: u64,
+    pub parent: u64,
+    pub duration_us: i64,
+    /// Its status is an error.
+    pub error: bool,
 }
 
 /// Word that a source could not be asked, or answers again: travels the bus beside the records, so that detectors and
@@ -143,4 +160,11 @@ pub struct RecentTelemetry {
 pub trait Telemetry: Send + Sync {
     /// What is known of `service` between `from` and `to` (half open).
     fn recent(&self, service: &str, from: Timestamp, to: Timestamp) -> RecentTelemetry;
+
+    /// Adds what is kept of all services since `from` to a case: lines by template and minute, series, and a fair sample of
+    /// requests. False if some services are watched elsewhere, so that they are not in it.
+    fn recall(&self, case: &mut Case, from: Timestamp) -> bool;
+
+    /// Who calls whom, as spans of late show, and how often.
+    fn calls(&self) -> Vec<(String, String, f64)>;
 }

@@ -168,6 +168,7 @@ async fn the_document_lists_every_route_and_every_route_is_there() {
         ("POST", "/api/v1/export/retry"),
         ("POST", "/api/v1/logs"),
         ("POST", "/api/v1/metrics"),
+        ("POST", "/v1/traces"),
         ("POST", "/api/v1/incidents/x/ack"),
         ("POST", "/api/v1/incidents/x/resolve"),
         ("POST", "/api/v1/approvals/x/approve"),

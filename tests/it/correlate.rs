@@ -21,6 +21,7 @@ pub fn deps(store: &Store, settings: config::Correlate) -> Deps {
     Deps {
         store: store.clone(),
         settings: Arc::new(config::Live::new(settings)),
+        calls: Default::default(),
         channels: Arc::new(["stdout".to_owned()]),
     }
 }

@@ -38,5 +38,6 @@ mod silences;
 mod store;
 mod stores;
 mod telemetry;
+mod traces;
 mod upgrade;
 mod worker;

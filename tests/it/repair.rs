@@ -72,6 +72,7 @@ impl House {
         let deps = correlate::Deps {
             store: self.store.clone(),
             settings: Arc::default(),
+            calls: Default::default(),
             channels: Arc::new(["stdout".to_owned()]),
         };
         while let Some((tx, _)) = correlate::drain(&deps, 100).await.expect("drained") {

@@ -40,6 +40,7 @@ impl Running {
             signals: sender,
             left_open: vec![],
             keep: None,
+            calls: Default::default(),
         };
         let (detectors, stop) = (Detectors::new(deps), CancellationToken::new());
         let task = tokio::spawn({
@@ -141,7 +142,14 @@ async fn an_anomaly_left_open_by_a_restart_is_ended_when_it_does_not_come_again(
         started_at: clock::now(),
         ended_at: None,
     };
-    let deps = detect::Deps { bus, settings, signals: sender, left_open: vec![left], keep: None };
+    let deps = detect::Deps {
+        bus,
+        settings,
+        signals: sender,
+        left_open: vec![left],
+        keep: None,
+        calls: Default::default(),
+    };
     let detectors = Detectors::new(deps);
     let stop = CancellationToken::new();
     let run = detectors.run(stop.clone());

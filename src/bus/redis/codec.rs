@@ -1,16 +1,18 @@
 //! How a batch of records is written into one stream entry.
 //!
 //! Record after record, so that encoded batches can be put behind each other. Numbers are LEB128, texts a length and UTF-8.
-//! A record begins with one byte: the low two bits say what it is (0 log, 1 sample, 2 gap), bit 2 that its service is that of
+//! A record begins with one byte: the low two bits say what it is (0 log, 1 sample, 2 gap, 3 span), bit 2 that its service is that of
 //! the log or sample before, bit 3 that its host is, bit 4 that a trace id follows. Then come:
 //! - log: level (one byte), microseconds since 1970 (zigzag), service, host, message, trace id
 //! - sample: microseconds, service, name, count of labels, names and values of the labels, value (eight bytes, little endian)
+//! - span: microseconds, service, operation, trace, span and parent (eight bytes each, little endian), microseconds that it
+//!   took; bit 4 says that it failed
 //! - gap: JSON
 
 use crate::{
     bus::Record,
     clock,
-    model::{Labels, LogLevel, LogRecord, Sample},
+    model::{Labels, LogLevel, LogRecord, Sample, TraceSpan},
 };
 
 /// The version of this format, field `v` of an entry.
@@ -19,10 +21,12 @@ pub const VERSION: &str = "1";
 const LOG: u8 = 0;
 const SAMPLE: u8 = 1;
 const GAP: u8 = 2;
+const SPAN: u8 = 3;
 const KIND: u8 = 0b11;
 const SAME_SERVICE: u8 = 1 << 2;
 const SAME_HOST: u8 = 1 << 3;
 const TRACED: u8 = 1 << 4;
+const FAILED: u8 = 1 << 4;
 
 /// Writes one record behind those of a batch; `before` is the one before it in that batch.
 pub fn encode(out: &mut Vec<u8>, record: &Record, before: Option<&Record>) {
@@ -62,6 +66,18 @@ pub fn encode(out: &mut Vec<u8>, record: &Record, before: Option<&Record>) {
                 text(out, value);
             }
             out.extend_from_slice(&sample.value.to_le_bytes());
+        }
+        Record::Span(span) => {
+            out.push(SPAN | service | if span.error { FAILED } else { 0 });
+            time(out, span.at);
+            if !same_service {
+                text(out, &span.service);
+            }
+            text(out, &span.operation);
+            for id in [span.trace, span.id, span.parent] {
+                out.extend_from_slice(&id.to_le_bytes());
+            }
+            number(out, span.duration_us.max(0).unsigned_abs());
         }
         Record::Gap(gap) => {
             out.push(GAP);
@@ -136,6 +152,15 @@ impl<'a> Reader<'a> {
                 let service = (*service)?.to_owned();
                 value.is_finite().then_some(Record::Sample(Sample { at, name, service, labels, value }))?
             }
+            SPAN => {
+                let at = self.time()?;
+                self.named(service, flags & SAME_SERVICE)?;
+                let operation = self.text()?.to_owned();
+                let [trace, id, parent] = [self.id()?, self.id()?, self.id()?];
+                let duration_us = i64::try_from(self.number()?).ok()?;
+                let (service, error) = ((*service)?.to_owned(), flags & FAILED != 0);
+                Record::Span(TraceSpan { at, service, operation, trace, id, parent, duration_us, error })
+            }
             GAP => Record::Gap(serde_json::from_str(self.text()?).ok()?),
             _ => return None,
         })
@@ -156,6 +181,10 @@ impl<'a> Reader<'a> {
 
     fn byte(&mut self) -> Option<u8> {
         self.take(1).map(|b| b[0])
+    }
+
+    fn id(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
     }
 
     fn number(&mut self) -> Option<u64> {
@@ -208,12 +237,16 @@ mod tests {
         let sample = (at.clone(), "[a-z_]{1,9}", "[ab]", labels, -1e300_f64..1e300).prop_map(
             |(at, name, service, labels, value)| Record::Sample(Sample { at, name, service, labels, value }),
         );
+        let span = (at.clone(), "[ab]", "[a-z /]{0,9}", any::<[u64; 3]>(), 0_i64..1 << 40, any::<bool>());
+        let span = span.prop_map(|(at, service, operation, [trace, id, parent], duration_us, error)| {
+            Record::Span(TraceSpan { at, service, operation, trace, id, parent, duration_us, error })
+        });
         let gap =
             (at, prop::option::of("[ab]"), prop::option::of(".{0,20}")).prop_map(|(at, service, reason)| {
                 let reason = reason.map(crate::model::Said::from);
                 Record::Gap(Gap { at, until: None, service, source: "watch".into(), reason })
             });
-        prop_oneof![log, sample, gap]
+        prop_oneof![log, sample, span, gap]
     }
 
     proptest! {

@@ -8,6 +8,7 @@ mod number;
 mod past_incidents;
 mod prometheus;
 mod promql;
+mod ranking;
 mod telemetry;
 
 use std::{sync::Arc, time::Duration};
@@ -39,6 +40,7 @@ crate::model::words!(
         Changes = "changes",
         PastIncidents = "past_incidents",
         Prometheus = "prometheus",
+        Ranking = "ranking",
     }
 );
 
@@ -112,6 +114,7 @@ const TABLE: &[&dyn Source] = &[
     &changes::Changes,
     &past_incidents::PastIncidents,
     &prometheus::Prometheus,
+    &ranking::Ranking,
 ];
 
 /// Asks all sources in parallel, each for at most `within`.

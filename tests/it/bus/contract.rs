@@ -61,6 +61,7 @@ async fn the_documented_producers_are_understood() {
         .map(|record| match record {
             Record::Log(log) => log.message.as_str(),
             Record::Sample(sample) => sample.name.as_str(),
+            Record::Span(span) => span.operation.as_str(),
             Record::Gap(_) => "gap",
         })
         .collect();

@@ -33,7 +33,7 @@ async fn numbers(consumer: &mut dyn Consumer, until: f64) -> (Vec<f64>, Vec<Stri
             match record {
                 Record::Sample(sample) => values.push(sample.value),
                 Record::Gap(gap) => gaps.extend(gap.reason.as_ref().map(|r| r.to_string())),
-                Record::Log(_) => {}
+                Record::Log(_) | Record::Span(_) => {}
             }
         }
         if let Some(mark) = delivery.mark.clone() {

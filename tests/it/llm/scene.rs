@@ -154,6 +154,7 @@ fn deps(settings: Settings, store: &Store) -> Deps {
         signals,
         left_open: Vec::new(),
         keep: None,
+        calls: Default::default(),
     });
     Deps {
         chain: Arc::new(Chain::new(&settings.llm, &http, store.clone(), breakers.clone())),

@@ -421,6 +421,7 @@ async fn a_hundred_flips_give_three_messages_and_the_final_state() {
     let correlate = correlate::Deps {
         store: outbox.store.clone(),
         settings: Arc::new(config::Live::new(outbox.settings.correlate.clone())),
+        calls: Default::default(),
         channels: notify::channel_names(&outbox.settings).into(),
     };
     let labels: Labels = [("alertname", "Slow"), ("service", "checkout"), ("severity", "critical")]

@@ -165,11 +165,7 @@ fn ids(message: &str, digits: usize) -> impl Iterator<Item = u64> + '_ {
 }
 
 fn gravity(level: &str) -> Gravity {
-    match LogLevel::parse(level) {
-        Some(LogLevel::Error | LogLevel::Fatal) => Gravity::Error,
-        Some(LogLevel::Warn) => Gravity::Warning,
-        _ => Gravity::Ordinary,
-    }
+    LogLevel::parse(level).map_or(Gravity::Ordinary, Gravity::from)
 }
 
 /// The live service's miner, for one service, whose template ids are final once all lines were read.

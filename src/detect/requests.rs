@@ -1,0 +1,182 @@
+//! What requests leave behind: spans, and the log lines that name their trace. Remembered for rankings; calls between services
+//! are read off them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{
+    sample::{OfTrace, Sample},
+    templates::TemplateId,
+};
+use crate::model::{
+    TraceSpan as Span,
+    case::{Case, CaseSpan, Gravity, Names, Sym},
+};
+
+/// The requests of one partition.
+#[derive(Default)]
+pub struct Requests {
+    /// Services and operations of what is kept.
+    names: Names,
+    pub spans: Sample<CaseSpan>,
+    pub lines: Sample<TracedLine>,
+}
+
+/// A log line that names its trace.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TracedLine {
+    pub trace: u64,
+    /// Microseconds.
+    pub at: i64,
+    pub service: Sym,
+    pub template: TemplateId,
+    pub gravity: Gravity,
+}
+
+impl OfTrace for CaseSpan {
+    fn trace(&self) -> u64 {
+        self.trace
+    }
+}
+
+impl OfTrace for TracedLine {
+    fn trace(&self) -> u64 {
+        self.trace
+    }
+}
+
+/// Once there are more names, those of nothing kept are forgotten, and what is new and finds no room is [`OTHER`]: a service
+/// that puts identifiers into its operations must not fill memory.
+const MAX_NAMES: usize = 20_000;
+const OTHER: &str = "(other)";
+/// Minutes after which the spans of a minute have come: a parent ends after its children, and exporters wait some seconds.
+const SETTLED: i64 = 2;
+
+impl Requests {
+    /// Takes one span; returns false if it is older than what is kept. Of all, `max` are kept.
+    pub fn span(&mut self, span: &Span, max: usize) -> bool {
+        let [service, operation] = [&span.service, &span.operation].map(|name| self.sym(name));
+        let &Span { trace, id, parent, error, duration_us: duration, .. } = span;
+        let start = span.at.as_microsecond();
+        let kept = CaseSpan { trace, id, parent, service, operation, start, duration, error };
+        self.spans.add(span.at.as_second(), kept, max)
+    }
+
+    /// Takes a line that names its trace.
+    pub fn line(&mut self, service: &str, line: TracedLine, max: usize) {
+        let service = self.sym(service);
+        self.lines.add(line.at.div_euclid(1_000_000), TracedLine { service, ..line }, max);
+    }
+
+    fn sym(&mut self, name: &str) -> Sym {
+        if let Some(known) = self.names.get(name) {
+            return known;
+        }
+        if self.names.len() >= MAX_NAMES {
+            self.collect();
+        }
+        let name = if self.names.len() >= MAX_NAMES { OTHER } else { name };
+        self.names.sym(name)
+    }
+
+    fn collect(&mut self) {
+        let (old, names) = (std::mem::take(&mut self.names), &mut self.names);
+        let mut again = |sym: &mut Sym| *sym = names.sym(old.text(*sym));
+        for span in self.spans.minutes.iter_mut().flat_map(|m| &mut m.kept) {
+            again(&mut span.service);
+            again(&mut span.operation);
+        }
+        self.lines.minutes.iter_mut().flat_map(|m| &mut m.kept).for_each(|line| again(&mut line.service));
+    }
+
+    /// Spans and lines that are kept.
+    pub fn len(&self) -> usize {
+        self.spans.len() + self.lines.len()
+    }
+
+    /// The service or operation of something kept.
+    pub fn name(&self, sym: Sym) -> &str {
+        self.names.text(sym)
+    }
+
+    /// Of traces up to which number everything since `second` was kept.
+    pub fn bound(&self, second: i64) -> u64 {
+        self.spans.bound(second).min(self.lines.bound(second))
+    }
+
+    /// Adds the spans of traces below a bound to a case, if they began at `from` (microseconds) or later.
+    pub fn recall(&self, case: &mut Case, from: i64, bound: u64) {
+        for span in self.spans.below(bound).filter(|s| s.start >= from) {
+            let [service, operation] =
+                [span.service, span.operation].map(|sym| case.names.sym(self.names.text(sym)));
+            case.spans.push(CaseSpan { service, operation, ..*span });
+        }
+    }
+
+    /// Calls between services in the minutes that are complete by `now` (seconds) and were not told of before: caller, callee,
+    /// and how many there were, as far as the sample tells.
+    pub fn calls(&mut self, now: i64) -> Vec<(String, String, f64)> {
+        let until = now.div_euclid(60) - SETTLED;
+        let mut found: BTreeMap<(Sym, Sym), f64> = BTreeMap::new();
+        let fresh = self.spans.minutes.iter_mut().filter(|m| !m.told && m.number <= until);
+        for minute in fresh {
+            minute.told = true;
+            let of: HashMap<(u64, u64), Sym> =
+                minute.kept.iter().map(|s| ((s.trace, s.id), s.service)).collect();
+            let each = u64::MAX as f64 / (minute.bound as f64).max(1.0);
+            for s in &minute.kept {
+                if let Some(caller) = of.get(&(s.trace, s.parent)).filter(|caller| **caller != s.service) {
+                    *found.entry((*caller, s.service)).or_default() += each;
+                }
+            }
+        }
+        let text = |sym: Sym| self.names.text(sym).to_owned();
+        found.into_iter().map(|((a, b), n)| (text(a), text(b), n)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    fn span(minute: i64, trace: u64, id: u64, parent: u64, service: &str) -> Span {
+        Span {
+            at: clock::from_micros(minute * 60_000_000 + 5),
+            service: service.into(),
+            operation: format!("op of {service}"),
+            trace,
+            id,
+            parent,
+            duration_us: 10,
+            error: false,
+        }
+    }
+
+    #[test]
+    fn calls_are_counted_once_per_minute_and_scaled_to_what_came() {
+        let mut requests = Requests::default();
+        for trace in 1..=1000 {
+            assert!(requests.span(&span(100, trace, trace * 10, 0, "shop"), 6000));
+            assert!(requests.span(&span(100, trace, trace * 10 + 1, trace * 10, "db"), 6000));
+        }
+        assert_eq!(requests.calls(101 * 60), [], "the minute may not be complete");
+        let calls = requests.calls(102 * 60);
+        assert_eq!((calls.len(), calls[0].0.as_str(), calls[0].1.as_str()), (1, "shop", "db"));
+        assert!((500.0..2000.0).contains(&calls[0].2), "{}", calls[0].2);
+        assert_eq!(requests.calls(103 * 60), []);
+    }
+
+    #[test]
+    fn names_of_what_is_gone_are_forgotten() {
+        let mut requests = Requests::default();
+        for i in 1..=MAX_NAMES as u64 + 10 {
+            let span = span(100 + i as i64 / 300, i, i, 0, "shop");
+            requests.span(&Span { operation: format!("op {i}"), ..span }, 60);
+        }
+        assert!(requests.names.len() <= MAX_NAMES, "{}", requests.names.len());
+        let mut case = Case::default();
+        requests.recall(&mut case, 0, u64::MAX);
+        assert!(!case.spans.is_empty() && case.spans.len() <= 60);
+        assert!(case.names.text(case.spans[0].operation).starts_with("op "));
+    }
+}

@@ -1,0 +1,133 @@
+//! A bounded sample of what traces leave behind, minute by minute for an hour. What it leaves out is counted.
+//!
+//! What is kept are the traces with the lowest numbers (a hash of their identifier): when a minute is full, its bound falls by
+//! half and those above it go. So a trace is kept or left out whatever happened in it, and shares of what is kept are shares of
+//! what came (bottom-k sampling: Cohen & Kaplan, Summarizing Data using Bottom-k Sketches, PODC 2007).
+
+use std::collections::VecDeque;
+
+use crate::metrics;
+
+/// Something that a trace left.
+pub trait OfTrace {
+    /// A hash of the trace's identifier.
+    fn trace(&self) -> u64;
+}
+
+/// The sample of one partition.
+pub struct Sample<T> {
+    /// Oldest first.
+    pub minutes: VecDeque<Minute<T>>,
+}
+
+pub struct Minute<T> {
+    pub number: i64,
+    /// Traces with higher numbers are left out.
+    pub bound: u64,
+    /// What it shows of the call graph was told.
+    pub told: bool,
+    pub kept: Vec<T>,
+}
+
+/// Minutes that are kept: a window, and what is usual before it.
+const MINUTES: i64 = 60;
+
+impl<T> Default for Sample<T> {
+    fn default() -> Self {
+        Self { minutes: VecDeque::new() }
+    }
+}
+
+impl<T: OfTrace> Sample<T> {
+    /// Takes what was at `second`; of all no more than `max` are kept. Returns false if it is older than what is kept.
+    pub fn add(&mut self, second: i64, item: T, max: usize) -> bool {
+        let number = second.div_euclid(60);
+        let newest = self.minutes.back().map_or(number, |m| m.number.max(number));
+        if number <= newest - MINUTES {
+            return false;
+        }
+        while self.minutes.front().is_some_and(|m| m.number <= newest - MINUTES) {
+            self.minutes.pop_front();
+        }
+        let at = self.minutes.partition_point(|m| m.number < number);
+        if self.minutes.get(at).is_none_or(|m| m.number != number) {
+            self.minutes.insert(at, Minute { number, bound: u64::MAX, told: false, kept: Vec::new() });
+        }
+        let minute = &mut self.minutes[at];
+        if place(item.trace()) > minute.bound {
+            metrics::TRACES_LEFT_OUT.inc();
+            return true;
+        }
+        minute.kept.push(item);
+        minute.shrink_to((max / MINUTES as usize).max(1));
+        true
+    }
+
+    /// The lowest bound of the minutes from `second` on: of every trace below it, everything was kept.
+    pub fn bound(&self, second: i64) -> u64 {
+        let minutes = self.minutes.iter().filter(|m| m.number >= second.div_euclid(60));
+        minutes.map(|m| m.bound).min().unwrap_or(u64::MAX)
+    }
+
+    /// What is kept of traces below a bound.
+    pub fn below(&self, bound: u64) -> impl Iterator<Item = &T> {
+        self.minutes.iter().flat_map(|m| &m.kept).filter(move |item| place(item.trace()) <= bound)
+    }
+
+    pub fn len(&self) -> usize {
+        self.minutes.iter().map(|m| m.kept.len()).sum()
+    }
+}
+
+impl<T: OfTrace> Minute<T> {
+    fn shrink_to(&mut self, max: usize) {
+        while self.kept.len() > max && self.bound > 0 {
+            self.bound /= 2;
+            let before = self.kept.len();
+            self.kept.retain(|item| place(item.trace()) <= self.bound);
+            metrics::TRACES_LEFT_OUT.inc_by((before - self.kept.len()) as u64);
+        }
+    }
+}
+
+/// The number of a trace, the same everywhere (the finaliser of splitmix64: identifiers may be anything).
+fn place(trace: u64) -> u64 {
+    let z = (trace ^ (trace >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl OfTrace for (u64, char) {
+        fn trace(&self) -> u64 {
+            self.0
+        }
+    }
+
+    #[test]
+    fn what_is_kept_are_whole_traces_within_the_bound() {
+        let mut sample = Sample::default();
+        for trace in 1..=1000 {
+            assert!(sample.add(6000, (trace, 'a'), 6000));
+            assert!(sample.add(6001, (trace, 'b'), 6000));
+        }
+        assert!((30..=100).contains(&sample.len()), "{}", sample.len());
+        let of = |side| sample.below(u64::MAX).filter(|i| i.1 == side).map(|i| i.0).collect::<Vec<_>>();
+        assert_eq!(of('a'), of('b'));
+        let share = sample.bound(0) as f64 / u64::MAX as f64;
+        assert!((of('a').len() as f64 / 1000.0 / share - 1.0).abs() < 0.5, "a fair share");
+    }
+
+    #[test]
+    fn an_hour_is_kept_and_nothing_older_taken() {
+        let mut sample = Sample::default();
+        assert!(sample.add(6000, (1, 'a'), 6000) && sample.add(159 * 60, (2, 'a'), 6000));
+        assert_eq!(sample.len(), 2);
+        assert!(sample.add(160 * 60, (3, 'a'), 6000));
+        assert_eq!(sample.len(), 2);
+        assert!(!sample.add(6000, (4, 'a'), 6000));
+    }
+}
