@@ -172,6 +172,10 @@ metrics! {
     DETECT_SERVICES: IntGauge[] = "aiops_detect_services";
     /// Log templates that the detectors keep state of.
     DETECT_TEMPLATES: IntGauge[] = "aiops_detect_templates";
+    /// Log templates that were forgotten to make room for newer ones (`detect.max_templates`).
+    DETECT_FORGOTTEN: IntCounter[] = "aiops_detect_templates_forgotten_total";
+    /// States of the detectors that could not be used; learning began anew.
+    DETECT_STATES_REFUSED: IntCounter[] = "aiops_detect_states_refused_total";
     /// Metric series that the detectors keep state of.
     DETECT_SERIES: IntGauge[] = "aiops_detect_series";
     /// Services whose telemetry is incomplete at the moment, so that silence about them means nothing.

@@ -2,6 +2,7 @@
 
 mod csv;
 mod rca;
+mod templates;
 
 use super::Failure;
 
@@ -11,10 +12,12 @@ use super::Failure;
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     Rca(rca::Args),
+    Templates(templates::Args),
 }
 
 pub fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Rca(args) => rca::run(args),
+        Command::Templates(args) => templates::run(args),
     }
 }

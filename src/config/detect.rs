@@ -39,7 +39,7 @@ pub struct Detect {
     pub max_message: usize,
     /// Services that are watched at a time; the telemetry of more is dropped and counted.
     pub max_services: usize,
-    /// Log templates that are kept for one service; the longest unseen makes room.
+    /// Log templates that are kept for one service, and the lines that they were learned from; the longest unseen makes room.
     pub max_templates: usize,
     /// Metric series that are watched for one service; more are dropped and counted.
     pub max_series: usize,
@@ -101,7 +101,7 @@ impl Default for Detect {
             max_past: Duration::from_secs(86_400),
             max_message: 65_536,
             max_services: 500,
-            max_templates: 500,
+            max_templates: 2000,
             max_series: 500,
             max_spans: 100_000,
             save_every: Duration::from_secs(10),

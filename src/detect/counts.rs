@@ -60,6 +60,12 @@ impl Ring {
         (from..=to).map(|at| u64::from(self.at(at))).sum()
     }
 
+    /// This share of all counts, rounded.
+    pub fn part(&self, share: f64) -> Self {
+        let slots = self.slots.iter().map(|n| (f64::from(*n) * share).round() as u32).collect();
+        Self { slots, newest: self.newest }
+    }
+
     /// Takes over what another ring counted.
     pub fn merge(&mut self, other: &Ring) {
         if other.newest == i64::MIN {
@@ -157,10 +163,20 @@ impl Baseline {
         NegativeBinomial { mean, r }
     }
 
-    /// Takes over the lines of a template that turned out to be the same.
+    /// Takes over the lines of a template that turned out to be the same, as if they came independently.
     pub fn merge(&mut self, other: &Baseline) {
         self.lines += other.lines;
         self.seconds = self.seconds.max(other.seconds);
+        self.scales.iter_mut().zip(&other.scales).for_each(|(ours, theirs)| ours.merge(theirs));
+    }
+
+    /// What is usual for this share of the lines, if each of them has it independently.
+    pub fn part(&self, share: f64) -> Self {
+        Self {
+            scales: std::array::from_fn(|i| self.scales[i].part(share)),
+            lines: self.lines * share,
+            seconds: self.seconds,
+        }
     }
 
     /// Forgets the past: what came over the last windows is usual from now on.
@@ -173,6 +189,26 @@ impl Baseline {
 }
 
 impl Scale {
+    fn merge(&mut self, other: &Self) {
+        self.windows = self.windows.max(other.windows);
+        self.mean += other.mean;
+        self.variance += other.variance;
+        self.record += other.record;
+    }
+
+    /// Thinning a count by chance: variance `share² · variance + share (1 − share) · mean`.
+    fn part(&self, share: f64) -> Self {
+        Self {
+            length: self.length,
+            running: (f64::from(self.running) * share) as u32,
+            left: self.left,
+            windows: self.windows,
+            mean: self.mean * share,
+            variance: self.variance * share * share + self.mean * share * (1.0 - share),
+            record: (self.record * share).ceil(),
+        }
+    }
+
     fn fold(&mut self, count: u32) {
         self.running = self.running.saturating_add(count);
         self.left -= 1;

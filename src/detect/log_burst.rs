@@ -41,6 +41,11 @@ impl TemplateDetector for LogBurst {
 }
 
 impl LogBurst {
+    /// The burst of a whole says nothing of its parts.
+    pub fn part(&self) -> Self {
+        Self::default()
+    }
+
     fn onset(&mut self, closed: &Closed<'_>) -> Option<Verdict> {
         let window = closed.window();
         // Lines under warning level need a past of their own: a new kind of chatter is no burst.
@@ -51,7 +56,7 @@ impl LogBurst {
             return None;
         }
         let tries = 86_400.0 * SCALES * closed.source.templates as f64;
-        let limit = closed.settings.false_alarms_per_day / tries;
+        let limit = closed.false_alarms() / tries;
         let (length, count, expected) =
             closed.template.baseline.scales().find_map(|(length, expected, record)| {
                 let count = closed.count(length);
@@ -61,19 +66,29 @@ impl LogBurst {
                 (loud && expected.tail(count) < limit).then_some((length, count, expected))
             })?;
         let (_, whole, _) = closed.template.baseline.scales().last()?;
+        let season = closed.template.season.as_ref().map_or(0, |season| season.peak(closed.second));
+        if season > 0 && closed.count(window) as f64 <= OVER_RECORD * season as f64 {
+            return None;
+        }
         self.open =
             Some(Open { since: closed.second, usual: range(whole).1, calm: 0, peak: closed.count(window) });
-        let (low, high) = range(expected);
         let text = closed.template.text();
+        let (template, said) = (text.clone(), |n: u64| n.to_string());
+        let (title, (low, high)) = if season > 0 {
+            let (low, high) = (range(whole).0, range(whole).1.max(season));
+            let (count, seconds) = (said(closed.count(window)), window.to_string());
+            (
+                Phrase::LogBurstAtHour { template, count, seconds, low: said(low), high: said(high) },
+                (low, high),
+            )
+        } else {
+            let (low, high) = range(expected);
+            let (count, seconds) = (said(count), length.to_string());
+            (Phrase::LogBurst { template, count, seconds, low: said(low), high: said(high) }, (low, high))
+        };
         Some(Verdict::Onset {
             severity: burst_severity(closed.template.level),
-            title: Phrase::LogBurst {
-                template: text.clone(),
-                count: count.to_string(),
-                seconds: length.to_string(),
-                low: low.to_string(),
-                high: high.to_string(),
-            },
+            title,
             detail: json!({
                 "template": text, "level": closed.template.level, "sample": closed.template.sample(),
                 "count": count, "seconds": length, "expected": { "low": low, "high": high },

@@ -77,6 +77,17 @@ impl TemplateDetector for LogNovelty {
     }
 }
 
+impl LogNovelty {
+    /// What was told of a whole is not told again of its parts.
+    pub fn part(&self) -> Self {
+        let state = match self.state {
+            State::Quiet | State::Pending { .. } => State::Quiet,
+            State::Open { .. } | State::Known => State::Known,
+        };
+        Self { state }
+    }
+}
+
 fn repeats(line: &Line<'_>) -> u32 {
     let source = line.source;
     let young = source.age(line.second) < ESTABLISHED * line.warm_up();

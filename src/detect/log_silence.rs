@@ -53,6 +53,11 @@ impl TemplateDetector for LogSilence {
 }
 
 impl LogSilence {
+    /// The gaps of a whole say nothing of its parts.
+    pub fn part(&self) -> Self {
+        Self::default()
+    }
+
     fn seen(&mut self, second: i64, count: u64) -> Option<Verdict> {
         let gap = self.last.replace(second).map(|last| (second - last) as f64);
         let silent = std::mem::take(&mut self.silent);
@@ -81,7 +86,10 @@ impl LogSilence {
             return None;
         }
         let limit = self.limit(closed)?;
-        if self.silent <= limit {
+        // Where it was quiet at this hour on the last days, it may be again.
+        let rate = closed.template.season.as_ref().and_then(|season| season.rate(closed.second));
+        let usual_now = rate.is_some_and(|rate| rate * self.silent < self.surprise(closed));
+        if self.silent <= limit || usual_now {
             return None;
         }
         let last = self.last?;
@@ -109,13 +117,12 @@ impl LogSilence {
         if cv2 > 1.0 {
             return None;
         }
-        let tries = 86_400.0 / self.mean * closed.source.templates as f64;
-        let p = closed.settings.false_alarms_per_day / tries;
+        let surprise = self.surprise(closed);
+        let p = (-surprise).exp();
         // Spread and mean come from a few gaps only. The spread is taken for larger; the mean widens the limit as it does
         // for exponential gaps, where P(gap > t) = (1 + t / (n · mean))⁻ⁿ.
         let n = self.gaps;
         let spread = cv2 * (1.0 + 3.0 / n.sqrt()) + 1.0 / n + 0.01;
-        let surprise = -p.ln();
         let widened = n * (surprise / n).exp_m1() / surprise;
         let mut limit = gap_quantile(self.mean, spread, p) * widened;
         let rate = self.lines / self.mean;
@@ -125,6 +132,12 @@ impl LogSilence {
         }
         let limit = limit.max(3.0 * self.mean).max(1.5 * self.longest).max(SHORTEST);
         (limit < LONGEST).then_some(limit)
+    }
+
+    /// −ln of the probability that the budget leaves to one gap.
+    fn surprise(&self, closed: &Closed<'_>) -> f64 {
+        let tries = 86_400.0 / self.mean * closed.source.templates as f64;
+        -(closed.false_alarms() / tries).ln()
     }
 
     fn gone(&mut self, closed: &Closed<'_>, since: i64) -> Option<Verdict> {

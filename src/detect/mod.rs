@@ -8,14 +8,18 @@
 mod clock;
 mod counts;
 mod log_burst;
+mod log_errors;
 mod log_novelty;
 mod log_silence;
+mod log_values;
 mod metric;
 mod partition;
 mod recent_values;
 mod requests;
 mod sample;
+mod season;
 mod series;
+mod share;
 mod shared;
 mod source;
 mod stats;
@@ -60,6 +64,10 @@ macro_rules! template_detectors {
             fn all() -> Vec<Self> {
                 vec![$(Self::$kind(Default::default())),+]
             }
+            /// For one of several templates that were taken for one.
+            fn part(&self) -> Self {
+                match self { $(Self::$kind(detector) => Self::$kind(detector.part())),+ }
+            }
             fn kind(&self) -> AnomalyKind {
                 match self { $(Self::$kind(_) => AnomalyKind::$kind),+ }
             }
@@ -70,11 +78,13 @@ macro_rules! template_detectors {
     };
 }
 
-// The detectors of log templates: one file and one line each. Metric series have theirs in `metric`.
+// The detectors of log templates: one file and one line each. A service has `log_errors`, metric series have theirs in
+// `metric`.
 template_detectors! {
     LogBurst: log_burst::LogBurst;
     LogNovelty: log_novelty::LogNovelty;
     LogSilence: log_silence::LogSilence;
+    LogValues: log_values::LogValues;
 }
 
 /// What detection needs.

@@ -195,6 +195,7 @@ impl Ours {
         let partition = match saved.state.as_deref().map(|s| Partition::restore(s, &this.settings, count)) {
             Some(Ok(partition)) => partition,
             Some(Err(e)) => {
+                metrics::DETECT_STATES_REFUSED.inc();
                 let error = format!("{e:#}");
                 tracing::warn!(
                     partition = self.index,

@@ -2,7 +2,7 @@
 //! ends.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     ops::Deref,
 };
 
@@ -14,11 +14,15 @@ use super::{
     TemplateWatch,
     clock::SourceClock,
     counts::{Baseline, Ring},
+    log_errors::LogErrors,
+    log_values::PLACES,
     requests::TracedLine,
-    templates::{Found, Gone, KeyMap, Miner, TemplateId},
+    season::Season,
+    templates::{Change, Found, KeyMap, Miner, TemplateId, number},
 };
 use crate::{
     config::Detect,
+    metrics,
     model::{
         AnomalyEvent, AnomalyKind, LogLevel, LogRecord, Phrase, Said, Seconds, Severity, TemplateActivity,
         case::{Case, CaseLine, Sym},
@@ -32,6 +36,8 @@ pub trait TemplateDetector {
     fn line(&mut self, _line: &Line<'_>) -> Option<Verdict> {
         None
     }
+    /// The template has taken in others: its variables are not where they were.
+    fn merged(&mut self) {}
     /// A second of event time is complete.
     fn second(&mut self, closed: &Closed<'_>) -> Option<Verdict>;
     /// Nothing is known of the time up to this second: the source was away.
@@ -57,6 +63,9 @@ pub enum Verdict {
 pub struct Line<'a> {
     pub second: i64,
     pub level: LogLevel,
+    /// The first variables of its template, as far as they are numbers.
+    pub numbers: &'a [Option<f64>],
+    message: &'a str,
     pub template: View<'a>,
     pub source: &'a About,
     pub settings: &'a Detect,
@@ -65,6 +74,8 @@ pub struct Line<'a> {
 /// A complete second, as a detector sees it.
 pub struct Closed<'a> {
     pub second: i64,
+    /// Of the anomaly that is looked for.
+    kind: AnomalyKind,
     pub template: View<'a>,
     pub source: &'a About,
     pub settings: &'a Detect,
@@ -74,9 +85,17 @@ impl Line<'_> {
     pub fn warm_up(&self) -> i64 {
         self.settings.warm_up.as_secs() as i64
     }
+    /// The line itself, secrets masked.
+    pub fn sample(&self) -> String {
+        redact::mask(cut(self.message))
+    }
 }
 
 impl Closed<'_> {
+    /// Alarms a day that all the tries of this kind about this source may cost by chance.
+    pub fn false_alarms(&self) -> f64 {
+        self.source.false_alarms(self.kind, self.second, self.settings)
+    }
     /// Lines of the template in the last `seconds` that are complete.
     pub fn count(&self, seconds: u32) -> u64 {
         self.template.seconds.sum(self.second + 1 - i64::from(seconds), self.second)
@@ -127,6 +146,8 @@ pub struct History {
     pub seconds: Ring,
     pub minutes: Ring,
     pub baseline: Baseline,
+    /// What is usual at this hour of the day, once it is known for an hour.
+    pub season: Option<Season>,
 }
 
 /// What is known of the source as a whole.
@@ -140,9 +161,34 @@ pub struct About {
     pub novel_errors: u64,
     pub templates: usize,
     seconds: Ring,
+    /// By kind: anomalies told, fading within a day, and when that was brought up to date.
+    told: [(f64, i64); AnomalyKind::ALL.len()],
 }
 
 impl About {
+    /// Lines in the seconds `from..=to`.
+    pub fn lines(&self, from: i64, to: i64) -> u64 {
+        self.seconds.sum(from, to)
+    }
+
+    /// The budget of a day for one kind of anomaly. Whatever is told beyond it halves what the next one may cost by chance:
+    /// where the assumptions do not hold, thresholds rise until the budget does.
+    pub fn false_alarms(&self, kind: AnomalyKind, second: i64, settings: &Detect) -> f64 {
+        let budget = settings.false_alarms_per_day;
+        budget * 0.5_f64.powf((self.told(kind, second) - budget.max(1.0)).max(0.0))
+    }
+
+    fn told(&self, kind: AnomalyKind, second: i64) -> f64 {
+        let (told, at) = self.told[kind as usize];
+        told * (-((second - at).max(0) as f64) / 86_400.0).exp()
+    }
+
+    fn tell(&mut self, events: &[AnomalyEvent], second: i64) {
+        for event in events.iter().filter(|event| event.ended_at.is_none()) {
+            self.told[event.kind as usize] = (self.told(event.kind, second) + 1.0, second);
+        }
+    }
+
     /// Seconds that the source was known at `second`.
     pub fn age(&self, second: i64) -> i64 {
         second - self.first_second
@@ -163,8 +209,12 @@ struct Tracked {
 #[derive(Serialize, Deserialize)]
 struct Slot {
     detector: TemplateWatch,
-    open: Option<Box<AnomalyEvent>>,
+    told: Told,
 }
+
+/// The anomaly that was reported and has not ended.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Told(Option<Box<AnomalyEvent>>);
 
 /// The logs of one service.
 #[derive(Serialize, Deserialize)]
@@ -174,12 +224,15 @@ pub struct Source {
     templates: KeyMap<Tracked>,
     pub clock: SourceClock,
     errors: VecDeque<LogRecord>,
+    ratio: LogErrors,
 }
 
 /// Error lines that are kept for evidence.
 const MAX_ERRORS: usize = 50;
 const MAX_SAMPLE: usize = 512;
 const MAX_ACTIVITIES: usize = 50;
+/// Seconds that a template must be known for before its quiet hours are kept.
+const SEASON_AFTER: i64 = 3600;
 
 impl Source {
     pub fn new(service: &str, at: Timestamp, settings: &Detect) -> Self {
@@ -191,11 +244,13 @@ impl Source {
                 novel_errors: 0,
                 templates: 0,
                 seconds: Ring::seconds(),
+                told: Default::default(),
             },
             miner: Miner::new(settings.max_templates),
             templates: KeyMap::default(),
             clock: SourceClock::new(at, settings),
             errors: VecDeque::new(),
+            ratio: LogErrors::default(),
         }
     }
 
@@ -207,7 +262,8 @@ impl Source {
 
     /// The keys of anomalies that go on.
     pub fn open(&self) -> impl Iterator<Item = &str> {
-        self.templates.values().flat_map(|t| &t.slots).filter_map(|s| s.open.as_ref()).map(|e| e.key.as_str())
+        let of_templates = self.templates.values().flat_map(|t| &t.slots).filter_map(|s| s.told.open());
+        of_templates.chain(self.ratio.open()).map(|event| event.key.as_str())
     }
 
     pub fn templates(&self) -> usize {
@@ -229,12 +285,12 @@ impl Source {
                 .flat_map(|t| &mut t.slots)
                 .for_each(|s| s.detector.it().resumed(second));
         }
-        let found = self.miner.add(&record.message);
-        self.retire(&found, out);
+        let found = self.miner.add(record.message.as_bytes());
+        self.follow_miner(out);
         self.count(record, step.second, step.late, &found, settings);
-        self.ask_line(record, step.second, found.id, settings, out);
+        self.ask_line(record, step.second, found.template, settings, out);
         self.close(settings, out);
-        (!step.late, found.id)
+        (!step.late, found.template)
     }
 
     /// Lets the wall clock close seconds that no later record has closed.
@@ -255,18 +311,22 @@ impl Source {
 
     fn close_second(&mut self, second: i64, settings: &Detect, out: &mut Vec<AnomalyEvent>) {
         let window = settings.window.as_secs() as i64;
+        let before = out.len();
+        // Errors of the window that open anomalies tell of.
+        let mut explained = 0;
         for (id, tracked) in &mut self.templates {
             // What is judged now becomes what is usual only when it has left the window, and never while it is a burst.
             let leaving = second - window;
             let usual = leaving >= tracked.history.first_second.max(self.clock.known_since());
-            if usual && !tracked.slots.iter().any(|s| s.kind() == AnomalyKind::LogBurst && s.open.is_some()) {
+            if usual && !tracked.tells(AnomalyKind::LogBurst) {
                 let count = tracked.history.seconds.at(leaving);
                 tracked.history.baseline.fold(count);
             }
+            tracked.history.note_season(second, settings);
             let Tracked { history, slots } = tracked;
             for slot in slots {
                 let template = View { history, miner: &self.miner, id: *id };
-                let closed = Closed { second, template, source: &self.about, settings };
+                let closed = Closed { second, kind: slot.kind(), template, source: &self.about, settings };
                 let Some(verdict) = slot.detector.it().second(&closed) else { continue };
                 if matches!(verdict, Verdict::End { adapt: true, .. }) {
                     let lines = history.seconds.sum(second + 1 - window, second);
@@ -274,7 +334,15 @@ impl Source {
                 }
                 slot.apply(verdict, &self.about.service, *id, second, out);
             }
+            let tells = |kind| tracked.tells(kind);
+            if tracked.history.level >= LogLevel::Error
+                && (tells(AnomalyKind::LogBurst) || tells(AnomalyKind::LogNovelty))
+            {
+                explained += tracked.history.seconds.sum(second + 1 - window, second);
+            }
         }
+        self.ratio.second(second, explained, &self.about, settings, out);
+        self.about.tell(&out[before..], second);
     }
 
     fn count(&mut self, record: &LogRecord, second: i64, late: bool, found: &Found, settings: &Detect) {
@@ -283,10 +351,13 @@ impl Source {
         self.about.novel_errors += u64::from(error && found.new);
         let tracked = self
             .templates
-            .entry(found.id)
+            .entry(found.template)
             .or_insert_with(|| Tracked::new(record, second, self.about.age(second), settings));
         let history = &mut tracked.history;
         history.level = history.level.max(record.level);
+        if history.sample.is_empty() {
+            history.sample = sample(record);
+        }
         history.last_second = history.last_second.max(second);
         history.total += 1;
         history.minutes.add(second.div_euclid(60), 1);
@@ -296,6 +367,9 @@ impl Source {
         }
         self.about.templates = self.templates.len();
         if error {
+            if !late {
+                self.ratio.error(second, || sample(record));
+            }
             if self.errors.len() == MAX_ERRORS {
                 self.errors.pop_front();
             }
@@ -312,30 +386,67 @@ impl Source {
         out: &mut Vec<AnomalyEvent>,
     ) {
         let Some(Tracked { history, slots }) = self.templates.get_mut(&id) else { return };
+        let mut numbers = [None; PLACES];
+        let values = self.miner.values(record.message.as_bytes());
+        let places = numbers.iter_mut().zip(values).map(|(place, value)| *place = number(value)).count();
+        let before = out.len();
         for slot in slots {
             let template = View { history, miner: &self.miner, id };
-            let line = Line { second, level: record.level, template, source: &self.about, settings };
+            let line = Line {
+                second,
+                level: record.level,
+                numbers: &numbers[..places],
+                message: &record.message,
+                template,
+                source: &self.about,
+                settings,
+            };
             if let Some(verdict) = slot.detector.it().line(&line) {
                 slot.apply(verdict, &self.about.service, id, second, out);
             }
         }
+        self.about.tell(&out[before..], second);
     }
 
-    /// Follows the miner: what merged is counted together, what was forgotten is ended.
-    fn retire(&mut self, found: &Found, out: &mut Vec<AnomalyEvent>) {
-        for gone in &found.gone {
-            let (id, why) = match gone {
-                Gone::Merged { from, .. } => (from, "it is part of a wider template now"),
-                Gone::Forgotten(id) => (id, "forgotten to make room for newer templates"),
-            };
-            let Some(mut tracked) = self.templates.remove(id) else { continue };
-            tracked.end(why, self.clock.latest(), out);
-            let Gone::Merged { into, .. } = gone else { continue };
-            match self.templates.get_mut(into) {
-                Some(wider) => wider.history.merge(&tracked.history),
-                None => drop(self.templates.insert(*into, tracked)),
+    /// Follows the miner: what merged is counted together, what parted apart, and what was forgotten is ended.
+    fn follow_miner(&mut self, out: &mut Vec<AnomalyEvent>) {
+        for change in self.miner.take_changes() {
+            match change {
+                Change::Merged { from, into } => {
+                    let Some(tracked) = self.retire(from, "it is part of a wider template now", out) else {
+                        continue;
+                    };
+                    let wider = match self.templates.entry(into) {
+                        Entry::Occupied(mut wider) => {
+                            wider.get_mut().history.merge(&tracked.history);
+                            wider.into_mut()
+                        }
+                        Entry::Vacant(place) => place.insert(tracked),
+                    };
+                    wider.slots.iter_mut().for_each(|slot| slot.detector.it().merged());
+                }
+                Change::Parted { from, into, share } if from == into => {
+                    if let Some(tracked) = self.templates.get_mut(&from) {
+                        tracked.history = tracked.history.part(share);
+                    }
+                }
+                Change::Parted { from, into, share } => {
+                    let part = self.templates.get(&from).map(|whole| whole.part(share));
+                    self.templates.extend(part.map(|part| (into, part)));
+                }
+                Change::Forgotten(id) => {
+                    self.retire(id, "forgotten to make room for newer templates", out);
+                    metrics::DETECT_FORGOTTEN.inc();
+                }
             }
         }
+    }
+
+    /// Takes out what is known of a template, and ends its anomalies.
+    fn retire(&mut self, id: TemplateId, why: &str, out: &mut Vec<AnomalyEvent>) -> Option<Tracked> {
+        let mut tracked = self.templates.remove(&id)?;
+        tracked.end(why, self.clock.latest(), out);
+        Some(tracked)
     }
 
     /// Whether a record arrived after `at`.
@@ -345,6 +456,7 @@ impl Source {
 
     pub fn end_all(&mut self, why: &str, now: Timestamp, out: &mut Vec<AnomalyEvent>) {
         self.templates.values_mut().for_each(|tracked| tracked.end(why, now, out));
+        self.ratio.end(why, now, out);
     }
 
     /// Why an empty answer about this source in a window would mean nothing, if so.
@@ -390,17 +502,19 @@ impl Source {
         told: &mut HashMap<(Sym, TemplateId), u32>,
     ) {
         let sym = case.names.sym(service);
-        let template = match told.get(&(sym, line.template)) {
+        // It may be part of a wider template by now.
+        let id = self.miner.resolve(line.template);
+        let template = match told.get(&(sym, id)) {
             Some(known) => *known,
             None => {
-                let text = self.miner.text(line.template);
+                let text = self.miner.text(id);
                 // Forgotten to make room: what it said is not known any more.
                 if text.is_empty() {
                     return;
                 }
                 case.templates.push(text);
                 let template = case.templates.len() as u32 - 1;
-                told.insert((sym, line.template), template);
+                told.insert((sym, id), template);
                 template
             }
         };
@@ -447,26 +561,40 @@ impl Tracked {
     fn new(record: &LogRecord, second: i64, source_age: i64, settings: &Detect) -> Self {
         let mut baseline = Baseline::new(settings.window.as_secs() as u32);
         baseline.silent(source_age as f64);
-        let sample = record.message[..record.message.floor_char_boundary(MAX_SAMPLE)].to_owned();
-        let slots = TemplateWatch::all().into_iter().map(|detector| Slot { detector, open: None });
+        let slots = TemplateWatch::all().into_iter().map(Slot::new);
         Self {
             history: History {
                 first_second: second,
                 last_second: second,
                 level: record.level,
-                sample,
+                sample: sample(record),
                 total: 0,
                 seconds: Ring::seconds(),
                 minutes: Ring::minutes(),
                 baseline,
+                season: None,
             },
+            slots: slots.collect(),
+        }
+    }
+
+    /// Is an anomaly of this kind open?
+    fn tells(&self, kind: AnomalyKind) -> bool {
+        self.slots.iter().any(|slot| slot.kind() == kind && slot.told.open().is_some())
+    }
+
+    /// What is known of one of several templates that were taken for this one.
+    fn part(&self, share: f64) -> Self {
+        let slots = self.slots.iter().map(|slot| Slot::new(slot.detector.part()));
+        Self {
+            history: History { sample: String::new(), ..self.history.part(share) },
             slots: slots.collect(),
         }
     }
 
     fn end(&mut self, why: &str, at: Timestamp, out: &mut Vec<AnomalyEvent>) {
         for slot in &mut self.slots {
-            slot.end(json!({ "ended": why }), at, out);
+            slot.told.end(json!({ "ended": why }), at, out);
         }
     }
 }
@@ -480,6 +608,34 @@ impl History {
         self.seconds.merge(&other.seconds);
         self.minutes.merge(&other.minutes);
         self.baseline.merge(&other.baseline);
+    }
+
+    /// The season of a template is kept once it is known for long, or a window was loud enough for a burst.
+    fn note_season(&mut self, second: i64, settings: &Detect) {
+        let count = self.seconds.at(second);
+        if count == 0 {
+            return;
+        }
+        let window = self.seconds.sum(second + 1 - settings.window.as_secs() as i64, second);
+        let old = second - self.first_second >= SEASON_AFTER;
+        if self.season.is_some() || old || window >= u64::from(settings.min_count) {
+            self.season.get_or_insert_with(|| Season::new(second)).fold(second, count, window);
+        }
+    }
+
+    /// The same with this share of the lines. At which level they were is not known.
+    fn part(&self, share: f64) -> Self {
+        Self {
+            first_second: self.first_second,
+            last_second: self.last_second,
+            level: LogLevel::Trace,
+            sample: self.sample.clone(),
+            total: (self.total as f64 * share).round() as u64,
+            seconds: self.seconds.part(share),
+            minutes: self.minutes.part(share),
+            baseline: self.baseline.part(share),
+            season: None,
+        }
     }
 
     fn activity(&self, template: String, count: u64, seconds: f64) -> TemplateActivity {
@@ -497,6 +653,10 @@ impl History {
 }
 
 impl Slot {
+    fn new(detector: TemplateWatch) -> Self {
+        Self { detector, told: Told::default() }
+    }
+
     fn kind(&self) -> AnomalyKind {
         self.detector.kind()
     }
@@ -509,11 +669,31 @@ impl Slot {
         second: i64,
         out: &mut Vec<AnomalyEvent>,
     ) {
+        let key = format!("{}/{service}/{id:016x}", self.kind());
+        self.told.apply(verdict, self.kind(), key, service, second, out);
+    }
+}
+
+impl Told {
+    pub fn open(&self) -> Option<&AnomalyEvent> {
+        self.0.as_deref()
+    }
+
+    /// Reports what a detector has to say.
+    pub fn apply(
+        &mut self,
+        verdict: Verdict,
+        kind: AnomalyKind,
+        key: String,
+        service: &str,
+        second: i64,
+        out: &mut Vec<AnomalyEvent>,
+    ) {
         match verdict {
             Verdict::Onset { severity, title, detail, started } => {
                 let event = AnomalyEvent {
-                    kind: self.kind(),
-                    key: format!("{}/{service}/{id:016x}", self.kind()),
+                    kind,
+                    key,
                     service: service.to_owned(),
                     severity,
                     title: title.into(),
@@ -522,17 +702,26 @@ impl Slot {
                     ended_at: None,
                 };
                 out.push(event.clone());
-                self.open = Some(Box::new(event));
+                self.0 = Some(Box::new(event));
             }
             Verdict::End { detail, .. } => self.end(detail, at_second(second + 1), out),
         }
     }
 
-    fn end(&mut self, detail: Value, at: Timestamp, out: &mut Vec<AnomalyEvent>) {
-        if let Some(open) = self.open.take() {
+    pub fn end(&mut self, detail: Value, at: Timestamp, out: &mut Vec<AnomalyEvent>) {
+        if let Some(open) = self.0.take() {
             out.push(ended(*open, detail, at));
         }
     }
+}
+
+/// One line, cut to `MAX_SAMPLE` bytes.
+fn sample(record: &LogRecord) -> String {
+    cut(&record.message).to_owned()
+}
+
+fn cut(message: &str) -> &str {
+    &message[..message.floor_char_boundary(MAX_SAMPLE)]
 }
 
 /// The end of an anomaly: the onset's event with more detail and an end.
@@ -551,4 +740,32 @@ pub fn severity(level: LogLevel) -> Severity {
 
 fn at_second(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_beyond_the_budget_raises_the_threshold_for_a_day() {
+        let settings = Detect::default();
+        let mut about = Source::new("shop", at_second(0), &settings).about;
+        let event = AnomalyEvent {
+            kind: AnomalyKind::LogBurst,
+            key: String::new(),
+            service: "shop".into(),
+            severity: Severity::Info,
+            title: "burst".into(),
+            detail: json!({}),
+            started_at: at_second(0),
+            ended_at: None,
+        };
+        let over = ended(event.clone(), json!({}), at_second(9));
+        about.tell(&[event.clone(), over], 100);
+        assert_eq!(about.false_alarms(AnomalyKind::LogBurst, 100, &settings), 1.0, "it is in the budget");
+        about.tell(&[event.clone(), event], 100);
+        assert_eq!(about.false_alarms(AnomalyKind::LogBurst, 100, &settings), 0.25);
+        assert_eq!(about.false_alarms(AnomalyKind::LogSilence, 100, &settings), 1.0);
+        assert_eq!(about.false_alarms(AnomalyKind::LogBurst, 100 + 2 * 86_400, &settings), 1.0);
+    }
 }

@@ -81,6 +81,67 @@ impl NegativeBinomial {
     }
 }
 
+/// Hits among `n`, when the share itself is only known from some lines and varies from window to window: beta-binomial.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BetaBinomial {
+    n: f64,
+    a: f64,
+    b: f64,
+}
+
+impl BetaBinomial {
+    /// With the mean `share`, known from `evidence` lines, and a correlation of 0 to 1 between lines of one window: that of a
+    /// beta-binomial count is 1 / (a + b + 1).
+    pub fn new(n: u64, share: f64, evidence: f64, correlation: f64) -> Self {
+        let size = evidence.min(1.0 / correlation.max(1e-9) - 1.0).max(1e-3);
+        Self { n: n as f64, a: share * size, b: (1.0 - share) * size }
+    }
+
+    fn pmf(self, k: f64) -> f64 {
+        let Self { n, a, b } = self;
+        let ln_choose = ln_gamma(n + 1.0) - ln_gamma(k + 1.0) - ln_gamma(n - k + 1.0);
+        let ln_beta = |a: f64, b: f64| ln_gamma(a) + ln_gamma(b) - ln_gamma(a + b);
+        (ln_choose + ln_beta(k + a, n - k + b) - ln_beta(a, b)).exp()
+    }
+
+    fn next(self, k: f64) -> f64 {
+        (self.n - k) / (k + 1.0) * (k + self.a) / (self.n - k - 1.0 + self.b)
+    }
+
+    /// P(X ≥ k), summed term by term; 1 for k at or under the mean, where nobody asks.
+    pub fn tail(self, k: u64) -> f64 {
+        let mut x = k as f64;
+        if x > self.n {
+            return 0.0;
+        }
+        if x <= self.n * self.a / (self.a + self.b) {
+            return 1.0;
+        }
+        let (mut term, mut sum) = (self.pmf(x), 0.0);
+        while x <= self.n {
+            sum += term;
+            term *= self.next(x);
+            x += 1.0;
+            if term < sum * 1e-9 {
+                break;
+            }
+        }
+        sum.min(1.0)
+    }
+
+    /// The smallest count whose cumulative probability reaches `p`.
+    pub fn quantile(self, p: f64) -> u64 {
+        let (mut k, mut term) = (0.0, self.pmf(0.0));
+        let mut sum = term;
+        while sum < p && k < self.n {
+            term *= self.next(k);
+            sum += term;
+            k += 1.0;
+        }
+        k as u64
+    }
+}
+
 /// The standard normal quantile (Acklam's rational approximation; relative error below 1.2e-9).
 pub fn normal_quantile(p: f64) -> f64 {
     const A: [f64; 6] = [
@@ -154,6 +215,12 @@ mod tests {
         close(NegativeBinomial { mean: 1.0, r: 1.0 }.tail(10), 0.5_f64.powi(10), 1e-5);
         assert_eq!(NegativeBinomial { mean: 2.0, r: 1e9 }.quantile(0.99), 6);
         assert_eq!(NegativeBinomial { mean: 0.0, r: 0.5 }.tail(1), 0.0);
+        // Uniform share: every count of 0 to 4 has a fifth. Without correlation and well known it is binomial: P(X ≥ 3) of 10 tenths.
+        let uniform = BetaBinomial::new(4, 0.5, 2.0, 0.0);
+        close(uniform.tail(3), 0.4, 1e-9);
+        assert_eq!(uniform.quantile(0.5), 2);
+        close(BetaBinomial::new(10, 0.1, 1e9, 0.0).tail(3), 0.070_190_8, 1e-4);
+        close(BetaBinomial::new(4, 0.5, 1e9, 1.0 / 3.0).tail(3), 0.4, 1e-6);
         // Exponential gaps: P(gap > t) = e⁻ᵗ.
         close(gap_quantile(1.0, 1.0, 1e-7), 1e7_f64.ln(), 0.15);
     }

@@ -163,7 +163,7 @@ fn known_warning_that_multiplies_is_a_burst_with_its_usual_range() {
     let onsets = sim.onsets(AnomalyKind::LogBurst);
     assert_eq!(onsets.len(), 1);
     let title = &onsets[0].title;
-    assert!(title.starts_with("`slow query took <*> ms`: ") && title.ends_with("s, usually 0–1"), "{title}");
+    assert!(title.starts_with("`slow query took <*>`: ") && title.ends_with("s, usually 0–1"), "{title}");
 }
 
 #[test]
@@ -233,6 +233,114 @@ fn shipper_that_sends_every_five_seconds_causes_nothing() {
         }
     });
     assert_eq!((sim.events.len(), sim.unknown()), (0, None));
+}
+
+/// Errors of a dozen statements, one of them at a time.
+fn error(sim: &mut Sim, i: usize) {
+    let lines = [
+        "cannot load the cart",
+        "payment gateway said no: card expired",
+        "mail to the customer bounced",
+        "stock of the item is negative, correcting it",
+        "image resize failed: out of memory",
+        "session token is malformed",
+        "coupon service returned garbage",
+        "search index is out of date by far too much",
+        "label printer is offline again",
+        "tax table has no entry",
+        "address lookup timed out",
+        "webhook of the shipper was refused",
+    ];
+    sim.log(LogLevel::Error, lines[i % lines.len()]);
+}
+
+#[test]
+fn errors_of_many_statements_are_told_once_as_a_share_of_all_lines() {
+    let mut sim = Sim::new(&Detect::default());
+    sim.run(9, |sim, tenth| {
+        business(sim, tenth);
+        if tenth % 7 == 0 {
+            error(sim, tenth as usize / 7);
+        }
+    });
+    let now_and_then = |sim: &mut Sim, tenth: i64| {
+        business(sim, tenth);
+        if tenth % 50 == 0 {
+            error(sim, tenth as usize / 50);
+        }
+    };
+    sim.run(900, now_and_then);
+    assert_eq!(sim.events, [], "a few errors are usual");
+    sim.run(15, |sim, tenth| {
+        business(sim, tenth);
+        if tenth % 3 == 0 {
+            error(sim, tenth as usize / 3);
+        }
+    });
+    let onsets = sim.onsets(AnomalyKind::LogErrors);
+    assert_eq!((onsets.len(), sim.onsets(AnomalyKind::LogBurst).len()), (1, 0), "{:?}", sim.events);
+    let title = &onsets[0].title.to_string();
+    assert!(title.contains("% of shop's ") && title.contains(" in 10 s are errors, usually 0–"), "{title}");
+    assert!(!onsets[0].detail["sample"].as_str().expect("a line").is_empty());
+    sim.run(60, now_and_then);
+    assert_eq!(sim.ends(AnomalyKind::LogErrors)[0].detail["ended"], "back to the usual share");
+}
+
+#[test]
+fn durations_that_grow_tenfold_are_told_with_what_is_usual() {
+    let mut sim = Sim::new(&Detect::default());
+    sim.run(600, business);
+    assert_eq!(sim.events, []);
+    sim.run(45, |sim, tenth| {
+        sim.log(LogLevel::Info, &format!("GET /items/{tenth} 200 in {}ms", 400 + tenth))
+    });
+    let onsets = sim.onsets(AnomalyKind::LogValues);
+    assert_eq!(onsets.len(), 1, "{:?}", sim.events);
+    let title = &onsets[0].title.to_string();
+    assert!(
+        title.starts_with("`GET <*> in <*>`: value 2 is mostly 380–") && title.contains(", usually "),
+        "{title}"
+    );
+    assert!(onsets[0].detail["sample"].as_str().expect("a line").contains(" in 4"), "{:?}", onsets[0].detail);
+    sim.run(30, business);
+    assert_eq!(sim.ends(AnomalyKind::LogValues)[0].detail["ended"], "back to the usual values");
+}
+
+#[test]
+fn identifiers_that_only_grow_are_no_change_of_values() {
+    let mut sim = Sim::new(&Detect::default());
+    let mut id = 1.0_f64;
+    sim.run(1200, |sim, tenth| {
+        id += 1.0 + id / 2000.0;
+        business(sim, tenth);
+        sim.log(LogLevel::Info, &format!("order {} is stored", id as u64));
+    });
+    assert_eq!(sim.events, [], "the last id was {id}");
+}
+
+#[test]
+fn what_bursts_every_night_is_usual_at_that_hour() {
+    let mut sim = Sim::new(&Detect::default());
+    let hour = 3_600_000;
+    let night = |sim: &mut Sim, export: bool| {
+        sim.run(300, |sim, tenth| {
+            if tenth % 10 == 0 {
+                business(sim, tenth);
+            }
+            if export && (2000..2040).contains(&tenth) {
+                sim.log(LogLevel::Warn, &format!("export is slow: row {tenth}"));
+            }
+        });
+        std::mem::take(&mut sim.events).iter().filter(|e| e.kind == AnomalyKind::LogBurst).count()
+    };
+    let mut bursts = Vec::new();
+    for _ in 0..4 {
+        bursts.push(night(&mut sim, true));
+        sim.now += 2 * hour - 300_000;
+        night(&mut sim, false);
+        sim.now += 22 * hour - 300_000;
+    }
+    assert_eq!(bursts, [2, 2, 0, 0], "an onset and an end on the first two days");
 }
 
 #[test]

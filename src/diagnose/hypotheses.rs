@@ -121,6 +121,8 @@ fn past(evidence: &[Evidence]) -> impl Iterator<Item = Hypothesis<'_>> {
 fn signals(e: &Evidence) -> Option<Cause> {
     match e.kind {
         EvidenceKind::LogAnomaly if e.data["kind"] == "log_silence" => Some(Cause::Silence),
+        // That values are others than usual is a symptom: of what, they do not say.
+        EvidenceKind::LogAnomaly if e.data["kind"] == "log_values" => None,
         EvidenceKind::LogAnomaly => Some(Cause::Errors),
         EvidenceKind::LogLine => Some(Cause::Lines),
         EvidenceKind::MetricAnomaly => Some(Cause::Metric),

@@ -11,6 +11,8 @@ super::words!(
         LogBurst = "log_burst",
         LogNovelty = "log_novelty",
         LogSilence = "log_silence",
+        LogErrors = "log_errors",
+        LogValues = "log_values",
         Metric = "metric",
     }
 );

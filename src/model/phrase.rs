@@ -79,6 +79,15 @@ phrases! {
     LogBurst { template: String, count: String, seconds: String, low: String, high: String }
         "`{template}`: {count} in {seconds} s, usually {low}–{high}",
         "`{template}`: {count} за {seconds} с, обычно {low}–{high}";
+    LogBurstAtHour { template: String, count: String, seconds: String, low: String, high: String }
+        "`{template}`: {count} in {seconds} s, usually {low}–{high} at this hour",
+        "`{template}`: {count} за {seconds} с, в этот час обычно {low}–{high}";
+    LogErrors { service: String, percent: String, lines: String, seconds: String, low: String, high: String }
+        "{percent} % of {service}'s {lines} lines in {seconds} s are errors, usually {low}–{high} %",
+        "{service}: ошибок {percent} % из {lines} строк за {seconds} с, обычно {low}–{high} %";
+    LogValues { template: String, place: String, low: String, high: String, usual_low: String, usual_high: String }
+        "`{template}`: value {place} is mostly {low}–{high}, usually {usual_low}–{usual_high}",
+        "`{template}`: значение {place} в основном {low}–{high}, обычно {usual_low}–{usual_high}";
     LogNovelty { template: String, known: Span, service: String }
         "New error: `{template}`, never seen in {known} of {service}'s logs",
         "Новая ошибка: `{template}`, в логах {service} её не было ни разу за {known}";

@@ -2,3 +2,4 @@
 
 mod rca;
 mod shop;
+mod templates;

@@ -16,6 +16,7 @@ mod drill;
 mod evidence;
 mod fakes;
 mod faults;
+mod figures;
 mod guarantees;
 mod intake;
 mod kills;

@@ -1,60 +1,407 @@
-//! Counts, for "this line with position i variable", how many different words were seen there; hands back the templates
-//! that are one once there are enough.
+//! Collects evidence that a word is a value, from lines that are equal but for it; hands on which nodes are one.
+//!
+//! Four kinds: several words around the same rest; several values where values stand (skeleton); several lines whose words
+//! that were never seen at their place are the only difference (novelty); and words that are known as values elsewhere.
 
-use serde::{Deserialize, Serialize};
+use super::{
+    hash::{VAR_HASH, mix},
+    key::{masked, positions, without},
+    node::{CAPS, Node, NodeId, Piece},
+    scan::Kind,
+    table::{Aged, Recent},
+};
 
-use super::{KeyMap, TemplateId, without};
-
-/// Different words around the same rest that make a position variable.
+/// Different words around the same rest that make a value: three occur by chance in texts that people write, like the
+/// parts of a message; four seldom do.
 const ENOUGH: usize = 4;
-/// The same for the first word, and where fewer than two words would remain: they name the event.
+/// The same where what stands before is known to be followed by names of things.
+const ENOUGH_IN_OPEN_SLOT: usize = 3;
+/// The same when each word is known as a value elsewhere.
+const ENOUGH_KNOWN: usize = 2;
+/// The same for words in capitals: states, of which there are several by nature.
+const ENOUGH_CAPITALS: usize = 8;
+/// The same for the first word, and where only one other remains: they name the event.
 const ENOUGH_OF_NAMES: usize = 16;
-/// Positions of one line that leave evidence.
-const MAX_POSITIONS: usize = 32;
+/// Nodes that one piece of evidence remembers.
+const MAX_NODES: usize = 64;
+/// Different followers that a slot remembers.
+const MAX_FOLLOWERS: usize = 8;
+const MAX_RESTS: usize = 16;
 
-#[derive(Serialize, Deserialize)]
-pub struct Evidence {
-    max: usize,
-    seen: KeyMap<Seen>,
+/// Nodes that are one, with variables at the places in `mask`.
+pub struct Proof {
+    pub key: u64,
+    pub mask: u128,
+    /// Only a few words were seen; they may be all there are.
+    pub few: bool,
+    pub nodes: Vec<NodeId>,
 }
 
-#[derive(Default, Serialize, Deserialize)]
+/// Most places are seen with one word only and never prove anything: what was seen once is kept apart, in little memory.
+pub struct Evidence {
+    /// By identity without one word: the one word seen there.
+    once: Recent<Once>,
+    /// The same with several words.
+    several: Aged<Seen>,
+    /// By identity without any suspect.
+    skeleton: Aged<Vec<NodeId>>,
+    /// By identity without the words never seen before at their place.
+    novel: Aged<Vec<NodeId>>,
+    /// Words seen at a place of a shape.
+    known: Recent<()>,
+    /// What followed two tokens once: the word, and the identity without it in two halves.
+    followed: Recent<(u32, [u32; 2])>,
+    /// What follows two tokens.
+    slots: Aged<Slot>,
+    /// Words that stood at places proven variable.
+    values: Aged<()>,
+}
+
+/// A word, cut to 32 bits, and where it was seen.
+#[derive(Clone, Copy, Default)]
+struct Once {
+    word: u32,
+    /// The node, and the position in the upper eight bits.
+    node_at: u32,
+}
+
+/// No position: there it takes more than the usual proof.
+const NOWHERE: u8 = u8::MAX;
+/// Nodes are numbered below this.
+pub const MAX_NODE: usize = 1 << 24;
+
+#[derive(Default)]
 struct Seen {
-    words: Vec<u64>,
-    templates: Vec<TemplateId>,
+    /// The words, cut to 32 bits, and where they were seen.
+    words: Vec<(u32, NodeId)>,
+    at: u8,
+    /// The nodes before this are merged already.
+    proven: u8,
+}
+
+impl Seen {
+    fn unproven(&self) -> bool {
+        self.at != NOWHERE && usize::from(self.proven) < self.words.len()
+    }
+    fn prove(&mut self) -> Vec<NodeId> {
+        self.proven = self.words.len() as u8;
+        self.words.iter().map(|w| w.1).collect()
+    }
+}
+
+#[derive(Default)]
+struct Slot {
+    followers: Vec<u32>,
+    /// Followers that came back in lines that differ elsewhere.
+    crossed: Vec<u32>,
+    rests: Vec<(u64, u32)>,
+}
+
+impl Slot {
+    /// Several words, of which some came back in other lines: names of things.
+    fn open(&self) -> bool {
+        self.crossed.len() > 2 || self.crossed.len() > 1 && self.followers.len() > 3
+    }
+
+    fn note(&mut self, word: u32, rest: u64, names: bool) {
+        if self.followers.len() < MAX_FOLLOWERS && !self.followers.contains(&word) {
+            self.followers.push(word);
+        }
+        let again = self.rests.iter().any(|(r, w)| *w == word && *r != rest);
+        if again && self.crossed.len() < 3 && !self.crossed.contains(&word) {
+            self.crossed.push(word);
+        }
+        if !self.open() && self.rests.len() < MAX_RESTS && !names {
+            self.rests.push((rest, word));
+        }
+    }
+}
+
+/// A node as evidence sees it.
+pub struct Line<'a> {
+    pub node: NodeId,
+    pub key: u64,
+    pub shape: u64,
+    pub pieces: &'a [Piece],
+    pub hashes: &'a [u64],
+    /// So many tokens at the beginning are common to nearly all lines.
+    pub envelope: usize,
 }
 
 impl Evidence {
+    /// For `max` nodes.
     pub fn new(max: usize) -> Self {
-        Self { max, seen: KeyMap::default() }
+        Self {
+            once: Recent::new(max * 5),
+            several: Aged::new(max),
+            skeleton: Aged::new(max),
+            novel: Aged::new(max),
+            known: Recent::new(max * 5),
+            followed: Recent::new(max * 3),
+            slots: Aged::new(max),
+            values: Aged::new(max * 2),
+        }
     }
 
-    /// Notes the words of the template with identity `key`. Returns the first position that this proves variable, with the
-    /// templates that differ there.
-    pub fn add(
-        &mut self,
-        key: u64,
-        template: TemplateId,
-        words: &[(usize, u64)],
-    ) -> Option<(usize, Vec<TemplateId>)> {
-        if self.seen.len() > self.max {
-            // Evidence grows with lines that never repeat; what matters comes again.
-            self.seen.clear();
+    pub fn is_value(&self, word: u64) -> bool {
+        self.values.peek(short(word)).is_some()
+    }
+
+    /// These stood at a place that varies.
+    pub fn note_values(&mut self, words: impl Iterator<Item = u64>) {
+        for word in words.filter(|w| *w != VAR_HASH) {
+            *self.values.entry(short(word)) = ();
         }
-        for (rank, (position, hash)) in words.iter().take(MAX_POSITIONS).enumerate() {
+    }
+
+    pub fn restore_values(&mut self, values: Vec<u64>) {
+        for value in values {
+            self.values.insert(value, ());
+        }
+    }
+
+    pub fn values(&self) -> impl Iterator<Item = u64> {
+        self.values.keys()
+    }
+
+    /// Notes a new node; hands back what it proves. `exists`: is there a node with this identity? `nodes`: all of them.
+    pub fn add(&mut self, line: &Line<'_>, exists: impl Fn(u64) -> bool, nodes: &[Node]) -> Vec<Proof> {
+        let mut proofs = Vec::new();
+        let word = |i: &usize| matches!(line.pieces[*i].kind, Kind::Word | Kind::Suspect);
+        let words: Vec<usize> = (line.envelope..line.pieces.len()).filter(word).collect();
+        self.value_among_words(line, &words, &mut proofs);
+        for (rank, &i) in words.iter().enumerate() {
             let names = rank == 0 || words.len() < 3;
-            let rest = without(key, *position, *hash);
-            let seen = self.seen.entry(rest).or_default();
-            if !seen.words.contains(hash) {
-                seen.words.push(*hash);
+            self.one_word(line, i, names, words.len() > 1, &exists, &mut proofs);
+        }
+        if words.len() > 1 {
+            self.suspects(line, &words, &exists, nodes, &mut proofs);
+        }
+        self.novelty(line, &words, nodes, &mut proofs);
+        proofs
+    }
+
+    /// This line has a value where others have a word.
+    fn value_among_words(&mut self, line: &Line<'_>, words: &[usize], proofs: &mut Vec<Proof>) {
+        if words.len() < 2 {
+            return;
+        }
+        if self.once.get(line.key).is_some() {
+            self.promote(line.key);
+        }
+        let Some(seen) = self.several.get_mut(line.key).filter(|seen| seen.unproven()) else { return };
+        let mask = 1 << seen.at;
+        let mut nodes = seen.prove();
+        if !nodes.contains(&line.node) {
+            nodes.push(line.node);
+            proofs.push(Proof { key: line.key, mask, few: false, nodes });
+        }
+    }
+
+    /// Makes room for several words where one was seen.
+    fn promote(&mut self, rest: u64) {
+        let Some(Once { word, node_at }) = self.once.get(rest) else { return };
+        self.once.remove(rest);
+        let words = vec![(word, node_at & (MAX_NODE as u32 - 1))];
+        self.several.insert(rest, Seen { words, at: (node_at >> 24) as u8, proven: 0 });
+    }
+
+    /// Notes a word around a rest; how many were seen there so far?
+    fn see(&mut self, rest: u64, at: u8, word: u32, node: NodeId) -> usize {
+        if let Some(seen) = self.several.get_mut(rest) {
+            seen.at = at;
+            if seen.words.len() < MAX_NODES && !seen.words.iter().any(|w| w.0 == word) {
+                seen.words.push((word, node));
             }
-            if !seen.templates.contains(&template) {
-                seen.templates.push(template);
+            return seen.words.len();
+        }
+        match self.once.get(rest) {
+            Some(once) if once.word == word => 1,
+            Some(_) => {
+                self.promote(rest);
+                self.see(rest, at, word, node)
             }
-            if seen.words.len() >= if names { ENOUGH_OF_NAMES } else { ENOUGH } {
-                return self.seen.remove(&rest).map(|seen| (*position, seen.templates));
+            None => {
+                self.once.insert(rest, Once { word, node_at: node | u32::from(at) << 24 });
+                1
             }
         }
-        None
+    }
+
+    fn one_word(
+        &mut self,
+        line: &Line<'_>,
+        i: usize,
+        names: bool,
+        context: bool,
+        exists: &impl Fn(u64) -> bool,
+        proofs: &mut Vec<Proof>,
+    ) {
+        let hash = line.hashes[i];
+        let capitals = line.pieces[i].flags & CAPS != 0;
+        let rest = without(line.key, i, hash);
+        let open = i >= 2 && self.slot(line, i, rest, names, proofs);
+        let at = if names || capitals { NOWHERE } else { i as u8 };
+        let count = self.see(rest, at, hash as u32, line.node);
+        if !context {
+            return;
+        }
+        let words = self.several.get_mut(rest).map(|seen| &*seen.words).unwrap_or_default();
+        let known = || count > 1 && words.iter().all(|w| self.values.peek(short(u64::from(w.0))).is_some());
+        let (enough, few) = match () {
+            () if names => (ENOUGH_OF_NAMES, false),
+            () if exists(rest) => (1, false),
+            () if capitals => (ENOUGH_CAPITALS, true),
+            () if known() => (ENOUGH_KNOWN, false),
+            () if open => (ENOUGH_IN_OPEN_SLOT, false),
+            () => (ENOUGH, true),
+        };
+        if count < enough {
+            return;
+        }
+        let mask = 1 << i;
+        let Some(seen) = self.several.get_mut(rest) else {
+            return proofs.push(Proof { key: rest, mask, few, nodes: vec![line.node] });
+        };
+        if count == usize::from(seen.proven) {
+            return;
+        }
+        let nodes = seen.prove();
+        if count > 1 && !few {
+            for (word, _) in &seen.words {
+                *self.values.entry(short(u64::from(*word))) = ();
+            }
+        }
+        proofs.push(Proof { key: rest, mask, few, nodes });
+    }
+
+    /// Notes what follows the two tokens before `i`; are names of things known to follow?
+    fn slot(&mut self, line: &Line<'_>, i: usize, rest: u64, names: bool, proofs: &mut Vec<Proof>) -> bool {
+        let place = mix(line.hashes[i - 1] ^ mix(line.hashes[i - 2]));
+        let word = line.hashes[i] as u32;
+        if self.slots.peek(place).is_none() {
+            let halves = [rest as u32, (rest >> 32) as u32];
+            match self.followed.get(place) {
+                None if names => return false,
+                None => {
+                    self.followed.insert(place, (word, halves));
+                    return false;
+                }
+                Some(before) if before == (word, halves) => return false,
+                Some((word, [low, high])) => {
+                    self.followed.remove(place);
+                    self.slots.entry(place).note(word, u64::from(low) | u64::from(high) << 32, false);
+                }
+            }
+        }
+        let slot = self.slots.entry(place);
+        slot.note(word, rest, names);
+        if !slot.open() {
+            return false;
+        }
+        // What was seen before the slot was known to be open.
+        for (rest, _) in slot.rests.drain(..) {
+            let enough = |seen: &&mut Seen| seen.unproven() && seen.words.len() >= ENOUGH_IN_OPEN_SLOT;
+            let Some(seen) = self.several.get_mut(rest).filter(enough) else { continue };
+            proofs.push(Proof { key: rest, mask: 1 << seen.at, few: false, nodes: seen.prove() });
+        }
+        true
+    }
+
+    /// Where values stand, several different ones at a time are no obstacle.
+    fn suspects(
+        &mut self,
+        line: &Line<'_>,
+        words: &[usize],
+        exists: &impl Fn(u64) -> bool,
+        nodes: &[Node],
+        proofs: &mut Vec<Proof>,
+    ) {
+        let suspect = |i: &&usize| line.pieces[**i].kind == Kind::Suspect;
+        let suspects: u128 = words.iter().filter(suspect).map(|i| 1 << i).sum();
+        if suspects == 0 {
+            return;
+        }
+        let skeleton = masked(line.key, suspects, line.hashes);
+        if exists(skeleton) {
+            proofs.push(Proof { key: skeleton, mask: suspects, few: false, nodes: vec![line.node] });
+        }
+        let entry = self.skeleton.entry(skeleton);
+        if entry.len() >= MAX_NODES {
+            return;
+        }
+        entry.push(line.node);
+        if entry.len() == 1 {
+            return;
+        }
+        let all = hashes_of(entry, line, nodes);
+        let varied = |i: &usize| {
+            let mut values: Vec<u64> = all.iter().map(|(_, _, h)| h[*i]).collect();
+            values.sort_unstable();
+            values.dedup();
+            values.len() >= ENOUGH || values.contains(&VAR_HASH)
+        };
+        let mask = positions(suspects).filter(varied).map(|i| 1 << i).sum();
+        agreeing(&all, mask, proofs);
+    }
+
+    /// Lines that share all the words that were seen before, and differ in those that were not.
+    fn novelty(&mut self, line: &Line<'_>, words: &[usize], nodes: &[Node], proofs: &mut Vec<Proof>) {
+        let mut novel = 0_u128;
+        for (rank, &i) in words.iter().enumerate() {
+            let place = mix(line.shape ^ mix(line.hashes[i] ^ i as u64));
+            if self.known.get(place).is_none() {
+                self.known.insert(place, ());
+                if rank > 0 && line.pieces[i].flags & CAPS == 0 {
+                    novel |= 1 << i;
+                }
+            }
+        }
+        let n = novel.count_ones() as usize;
+        // One alone is the business of `one_word`; more than half new is no known sentence.
+        if n < 2 || words.len() < 2 * n {
+            return;
+        }
+        let entry = self.novel.entry(masked(line.key, novel, line.hashes));
+        entry.push(line.node);
+        if entry.len() >= ENOUGH {
+            agreeing(&hashes_of(entry, line, nodes), novel, proofs);
+            entry.clear();
+        }
+    }
+}
+
+/// Evidence keeps 32 bits of a word.
+fn short(word: u64) -> u64 {
+    mix(word & 0xffff_ffff)
+}
+
+type Hashes = (NodeId, u64, Vec<u64>);
+
+/// The living among the nodes, with their hashes.
+fn hashes_of(ids: &[NodeId], line: &Line<'_>, nodes: &[Node]) -> Vec<Hashes> {
+    let same = |id: &&NodeId| {
+        nodes
+            .get(**id as usize)
+            .is_some_and(|n| n.serial != 0 && n.shape == line.shape && n.pieces.len() == line.pieces.len())
+    };
+    let hashes = |id: &NodeId| {
+        let node = &nodes[*id as usize];
+        (*id, node.key, node.hashes())
+    };
+    ids.iter().filter(same).map(hashes).collect()
+}
+
+/// Groups those that differ at most where the mask says.
+fn agreeing(all: &[Hashes], mask: u128, proofs: &mut Vec<Proof>) {
+    if mask == 0 {
+        return;
+    }
+    let keyed = all.iter().map(|(id, key, hashes)| (masked(*key, mask, hashes), *id));
+    let mut keyed: Vec<(u64, NodeId)> = keyed.collect();
+    keyed.sort_unstable();
+    for group in keyed.chunk_by(|a, b| a.0 == b.0).filter(|group| group.len() > 1) {
+        let nodes = group.iter().map(|g| g.1).collect();
+        proofs.push(Proof { key: group[0].0, mask, few: false, nodes });
     }
 }

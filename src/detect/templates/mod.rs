@@ -1,314 +1,269 @@
 //! Mines log templates from a stream of lines: hands on, for each line, the id of its template.
 //!
-//! A line's identity is `n + Σ hash(token i) · p(i)` modulo 2⁶⁴ over its masked tokens, so "the same line with position i
-//! variable" costs one subtraction and one addition. A known identity is answered by one look-up. An unknown one is matched
-//! with templates that have learned variables, then becomes a template itself and leaves evidence: when the same rest has
-//! been seen around four different words, that position is a variable, and the templates merge into the oldest.
+//! A line is cut into tokens in one pass, obvious values masked (`scan`); its identity is a sum over token hashes (`key`). A
+//! known identity is one look-up. An unknown one is tried with the positions that lines of its shape were found to vary at;
+//! else it becomes a node and leaves evidence (`evidence`). What the evidence proves to be one template is merged under a
+//! general node; where the words that differ turn out to be few and each told often, they are shown apart again. What was
+//! not used for longest is forgotten (`room`).
 
+mod apart;
+mod envelope;
 mod evidence;
+mod fields;
+mod hash;
+mod key;
+mod learn;
+mod node;
+mod params;
+mod room;
 mod scan;
+mod state;
+mod table;
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-};
+use std::collections::HashMap;
 
-use evidence::Evidence;
-use scan::{Kind, Scanner, Token, VAR_HASH};
-pub use scan::{hash, mix};
-use serde::{Deserialize, Serialize};
+use envelope::Envelope;
+use evidence::{Evidence, MAX_NODE};
+use hash::unmix;
+pub use hash::{hash, mix};
+use key::key_of;
+use node::{Node, NodeId};
+pub use params::{Params, Summary, number};
+use scan::{Kind, Scanner, Token};
+use table::Aged;
+pub use table::KeyMap;
 
-/// Names a template within its service; made from its first line, so it is the same after a restart.
+/// Names a template within its service; made from its oldest line, so it is the same after a restart.
 pub type TemplateId = u64;
 
 /// What a line turned out to be.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
-    pub id: TemplateId,
+    /// Its template as known now.
+    pub template: TemplateId,
+    /// The line's own identity: [`Miner::resolve`] says later, when more is known, which template it belongs to.
+    pub line: TemplateId,
     /// Nothing like it was known.
     pub new: bool,
-    /// Templates that are no more.
-    pub gone: Vec<Gone>,
 }
 
-/// The end of a template.
+/// What became of templates.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Gone {
+pub enum Change {
     /// It was found to be the same as another one, which lives on.
     Merged { from: TemplateId, into: TemplateId },
+    /// What was one is told apart again: `into` (which may be `from` itself) has this share of the lines so far.
+    Parted { from: TemplateId, into: TemplateId, share: f64 },
     /// It made room for newer ones.
     Forgotten(TemplateId),
 }
 
-/// One service's templates, at most `max` of them.
-#[derive(Serialize, Deserialize)]
+/// One source's templates: at most `max` nodes, which are templates and the lines that they were learned from.
 pub struct Miner {
     max: usize,
-    /// Lines so far; the clock of the LRU.
+    /// Lines so far.
     lines: u64,
-    #[serde(skip)]
     scanner: Scanner,
-    by_key: KeyMap<TemplateId>,
-    templates: KeyMap<Template>,
-    /// Templates with learned variables, by token count and first word.
-    groups: KeyMap<Vec<TemplateId>>,
+    nodes: Vec<Node>,
+    free: Vec<NodeId>,
+    serial: u32,
+    /// Where the search for the longest unused goes on.
+    hand: usize,
+    /// By identity; also by the identity that a general node's public id was made of.
+    by_key: KeyMap<NodeId>,
+    /// Identities of lines that general nodes took in, with the serial of the node.
+    aliases: Aged<(NodeId, u32)>,
+    /// Evicted nodes that had been merged: identity of theirs and of what they were merged into.
+    moved: Aged<u64>,
+    shapes: KeyMap<Shape>,
+    /// Of a general node: the nodes of the few words seen at its one learned variable.
+    few: HashMap<NodeId, Vec<NodeId>>,
+    envelope: Envelope,
     evidence: Evidence,
+    changes: Vec<Change>,
+    hashes: Vec<u64>,
+    /// The node that was shown for the last line.
+    last: NodeId,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Template {
-    pieces: Box<[Piece]>,
-    /// Identities that lead here by one look-up; at most `MAX_KEYS`.
-    keys: Vec<u64>,
-    born: u64,
-    used: u64,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Piece {
-    kind: Kind,
-    text: Box<str>,
-    spaced: bool,
-    hash: u64,
-}
-
-/// By a hash.
-pub type KeyMap<T> = HashMap<u64, T, BuildHasherDefault<Keyed>>;
-
-/// Keys are hashes already.
+/// What lines of one length and punctuation have in common.
 #[derive(Default)]
-pub struct Keyed(u64);
-
-impl Hasher for Keyed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = scan::hash(bytes);
-    }
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
-    }
+struct Shape {
+    nodes: u32,
+    /// Sets of positions that were found to vary, the smallest first.
+    masks: Vec<u128>,
+    /// Nodes that came of lines.
+    leaves: Vec<NodeId>,
 }
 
-/// Identities of one template that are kept for the fast path; a template with a busy variable has no end of them.
-const MAX_KEYS: usize = 64;
-/// Templates of one group that are compared with an unknown line.
-const MAX_GROUP: usize = 128;
+/// Changes that wait for `take_changes`; of more, the newest are lost.
+const MAX_CHANGES: usize = 65_536;
+/// The values of the first lines of a template are summed up, later of one of so many: what a line costs is mostly memory that
+/// it touches.
+const ALL_SUMMED: u32 = 4;
+const ONE_SUMMED_OF: u32 = 16;
 
 impl Miner {
     pub fn new(max: usize) -> Self {
+        let max = max.clamp(4, MAX_NODE / 2);
         Self {
-            max: max.max(1),
+            max,
             lines: 0,
             scanner: Scanner::default(),
+            nodes: Vec::new(),
+            free: Vec::new(),
+            serial: 0,
+            hand: 0,
             by_key: KeyMap::default(),
-            templates: KeyMap::default(),
-            groups: KeyMap::default(),
-            evidence: Evidence::new(max.max(1) * 16),
+            aliases: Aged::new(max),
+            moved: Aged::new(max),
+            shapes: KeyMap::default(),
+            few: HashMap::new(),
+            envelope: Envelope::default(),
+            evidence: Evidence::new(max),
+            changes: Vec::new(),
+            hashes: Vec::new(),
+            last: 0,
         }
     }
 
-    /// The template of a message.
-    pub fn add(&mut self, message: &str) -> Found {
+    /// The template of a line. Of several lines the first counts, and the cause that a stack trace names last.
+    pub fn add(&mut self, line: &[u8]) -> Found {
         self.lines += 1;
         let mut scanner = std::mem::take(&mut self.scanner);
-        let (tokens, line) = scanner.scan(message);
-        let key = key(tokens.iter().map(|token| token.hash));
-        let known = self.by_key.get(&key).and_then(|id| Some((*id, self.templates.get_mut(id)?)));
-        let found = match known {
-            Some((id, template)) => {
-                template.used = self.lines;
-                Found { id, ..Found::default() }
-            }
+        let tokens = scanner.scan(line);
+        let key = key_of(tokens);
+        let known = self.by_key.get(&key).copied().or_else(|| self.alias(key));
+        let (node, new) = match known {
+            Some(node) => (node, false),
             None => self.learn(key, tokens, line),
         };
+        let found = self.tell(node, tokens, line, new);
         self.scanner = scanner;
         found
     }
 
-    /// The template as people read it: `connection refused to <*>`.
-    pub fn text(&self, id: TemplateId) -> String {
-        let mut out = String::new();
-        for piece in self.templates.get(&id).map_or(&[][..], |t| &t.pieces) {
-            if piece.spaced && !out.is_empty() {
-                out.push(' ');
-            }
-            out.push_str(if piece.kind == Kind::Var { "<*>" } else { &piece.text });
-        }
-        out
+    /// What an id handed out earlier stands for now.
+    pub fn resolve(&self, id: TemplateId) -> TemplateId {
+        self.find(id).map_or(id, |node| self.nodes[node as usize].public)
     }
 
+    /// The template as people read it: `connection refused to <*>`; empty if it was forgotten.
+    pub fn text(&self, id: TemplateId) -> String {
+        self.find(id).map(|node| self.nodes[node as usize].shown()).unwrap_or_default()
+    }
+
+    /// What its variables were, in order.
+    pub fn params(&self, id: TemplateId) -> Option<&Params> {
+        self.find(id).map(|node| &self.nodes[node as usize].params)
+    }
+
+    /// The variables of the line that was added last, in order.
+    pub fn values<'a>(&self, line: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let pieces = self.nodes.get(self.last as usize).map(|node| &*node.pieces).unwrap_or_default();
+        let values = pieces.iter().zip(self.scanner.tokens()).filter(|(piece, _)| piece.kind == Kind::Var);
+        values.map(|(_, token)| token.of(line))
+    }
+
+    /// What became of templates since the last call, in the order in which it happened.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Decides anew everywhere what is shown apart; for reading at the end of a file.
+    pub fn settle(&mut self) {
+        for node in 0..self.nodes.len() as NodeId {
+            self.decide_apart(node);
+        }
+    }
+
+    /// Nodes that are kept.
     pub fn len(&self) -> usize {
-        self.templates.len()
+        self.nodes.len() - self.free.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.templates.is_empty()
+        self.len() == 0
     }
 
-    fn learn(&mut self, key: u64, tokens: &[Token], line: &str) -> Found {
-        let known = self.general(tokens).or_else(|| self.masked_twin(key, tokens));
-        if let Some(id) = known {
-            self.lead(key, id);
-            return Found { id, ..Found::default() };
-        }
-        let piece = |t: &Token| Piece {
-            kind: t.kind,
-            text: if t.kind == Kind::Var { "".into() } else { line[t.start..t.end].into() },
-            spaced: t.spaced,
-            hash: t.hash,
-        };
-        let pieces = tokens.iter().map(piece).collect();
-        let id = mix(key);
-        let template = Template { pieces, keys: vec![key], born: self.lines, used: self.lines };
-        self.templates.insert(id, template);
-        self.by_key.insert(key, id);
-        let mut found = Found { id, new: true, gone: Vec::new() };
-        found.id = self.generalise(key, id, &mut found.gone);
-        found.new = found.id == id;
-        self.make_room(&mut found);
-        found
+    fn alias(&mut self, key: u64) -> Option<NodeId> {
+        let (node, serial) = self.aliases.copied(key)?;
+        (self.nodes[node as usize].serial == serial).then_some(node)
     }
 
-    /// The template with learned variables that fits, the most specific one.
-    fn general(&self, tokens: &[Token]) -> Option<TemplateId> {
-        let group = self.groups.get(&group(tokens.iter().map(|t| (t.kind, t.hash))))?;
-        let fits = |id: &&TemplateId| self.templates.get(*id).is_some_and(|t| t.fits(tokens));
-        group.iter().filter(fits).max_by_key(|id| self.templates[*id].constants()).copied()
-    }
-
-    /// The template of the same line with an obvious variable where this one has a word.
-    fn masked_twin(&self, key: u64, tokens: &[Token]) -> Option<TemplateId> {
-        let constants = tokens.iter().filter(|t| t.kind == Kind::Word).count();
-        let words = tokens.iter().enumerate().filter(|(_, t)| t.kind == Kind::Word && constants > 2);
-        words.skip(1).find_map(|(i, t)| self.by_key.get(&without(key, i, t.hash)).copied())
-    }
-
-    /// Lets the line of `key` lead to `id`.
-    fn lead(&mut self, key: u64, id: TemplateId) {
-        let Some(template) = self.templates.get_mut(&id) else { return };
-        template.used = self.lines;
-        if template.keys.len() < MAX_KEYS {
-            template.keys.push(key);
-            self.by_key.insert(key, id);
-        }
-    }
-
-    /// Leaves evidence for a new identity and merges what it proves to be one; returns the id that lives on.
-    fn generalise(&mut self, mut key: u64, mut id: TemplateId, gone: &mut Vec<Gone>) -> TemplateId {
-        while let Some((position, members)) = self.evidence.add(key, id, &self.templates[&id].words()) {
-            let living = members.into_iter().filter(|m| self.templates.contains_key(m));
-            let members: Vec<TemplateId> = living.collect();
-            let oldest = members.iter().copied().min_by_key(|m| self.templates[m].born).unwrap_or(id);
-            key = without(key, position, self.templates[&id].pieces[position].hash);
-            for member in members.into_iter().filter(|m| *m != oldest) {
-                self.absorb(member, oldest);
-                gone.push(Gone::Merged { from: member, into: oldest });
+    /// The node that is shown for what an id stands for.
+    fn find(&self, id: TemplateId) -> Option<NodeId> {
+        let mut key = unmix(id);
+        for _ in 0..64 {
+            if let Some(node) = self.by_key.get(&key) {
+                return Some(self.top(*node));
             }
-            id = oldest;
-            self.set_variable(id, position, key);
+            key = *self.moved.peek(key)?;
         }
-        id
+        None
     }
 
-    fn absorb(&mut self, from: TemplateId, into: TemplateId) {
-        let Some(template) = self.templates.remove(&from) else { return };
-        self.leave_group(from, template.group());
-        for key in template.keys {
-            self.by_key.remove(&key);
-            self.lead(key, into);
+    /// Counts a line, and keeps its node and all above it young.
+    fn tell(&mut self, node: NodeId, tokens: &[Token], line: &[u8], new: bool) -> Found {
+        let now = self.now();
+        // A line of its own: not only the few words stand there.
+        self.close_few(node);
+        let n = &mut self.nodes[node as usize];
+        n.used = now;
+        n.lines = n.lines.saturating_add(1);
+        if n.lines > 1 && (n.lines <= ALL_SUMMED || n.lines.is_multiple_of(ONE_SUMMED_OF)) {
+            let values = n.pieces.iter().zip(tokens).filter(|(piece, _)| piece.kind == Kind::Var);
+            n.params.add(values.map(|(_, token)| token.of(line)));
         }
-    }
-
-    fn set_variable(&mut self, id: TemplateId, position: usize, key: u64) {
-        let Some(template) = self.templates.get_mut(&id) else { return };
-        let before = template.group();
-        if let Some(piece) = template.pieces.get_mut(position) {
-            *piece = Piece { kind: Kind::Var, text: "".into(), spaced: piece.spaced, hash: VAR_HASH };
-        }
-        let after = template.group();
-        if before != after {
-            self.leave_group(id, before);
-        }
-        let group = self.groups.entry(after).or_default();
-        if !group.contains(&id) && group.len() < MAX_GROUP {
-            group.push(id);
-        }
-        self.lead(key, id);
-    }
-
-    fn leave_group(&mut self, id: TemplateId, group: u64) {
-        if let Some(members) = self.groups.get_mut(&group) {
-            members.retain(|member| *member != id);
-            if members.is_empty() {
-                self.groups.remove(&group);
-            }
-        }
-    }
-
-    /// Forgets the tenth that was unused longest once there are too many; a tenth at a time makes it cheap.
-    fn make_room(&mut self, found: &mut Found) {
-        if self.templates.len() <= self.max {
-            return;
-        }
-        let mut ages: Vec<(u64, TemplateId)> = self.templates.iter().map(|(id, t)| (t.used, *id)).collect();
-        ages.sort_unstable();
-        for (_, id) in ages.into_iter().take((self.max / 10).max(1)).filter(|(_, id)| *id != found.id) {
-            if let Some(template) = self.templates.remove(&id) {
-                self.leave_group(id, template.group());
-                for key in &template.keys {
-                    self.by_key.remove(key);
+        let (key, mut at, mut parent) = (n.key, node, n.parent);
+        let mut shown = node;
+        while parent != at {
+            let p = &mut self.nodes[parent as usize];
+            p.used = now;
+            if p.few {
+                p.lines = p.lines.saturating_add(1);
+                if p.lines.is_power_of_two() {
+                    self.decide_apart(parent);
                 }
-                found.gone.push(Gone::Forgotten(id));
             }
+            if !self.nodes[parent as usize].apart {
+                shown = parent;
+            }
+            at = parent;
+            parent = self.nodes[at as usize].parent;
+        }
+        self.last = shown;
+        Found { template: self.nodes[shown as usize].public, line: mix(key), new: new && shown == node }
+    }
+
+    /// The clock of what was not used for longest; it turns over.
+    fn now(&self) -> u32 {
+        self.lines as u32
+    }
+
+    /// The node that is shown for this one.
+    fn top(&self, mut node: NodeId) -> NodeId {
+        loop {
+            let parent = self.nodes[node as usize].parent;
+            if parent == node || self.nodes[parent as usize].apart {
+                return node;
+            }
+            node = parent;
         }
     }
-}
 
-impl Template {
-    fn fits(&self, tokens: &[Token]) -> bool {
-        self.pieces.len() == tokens.len()
-            && self.pieces.iter().zip(tokens).all(|(piece, token)| match piece.kind {
-                Kind::Var => token.kind != Kind::Punct,
-                kind => kind == token.kind && piece.hash == token.hash,
-            })
+    fn root(&self, mut node: NodeId) -> NodeId {
+        while self.nodes[node as usize].parent != node {
+            node = self.nodes[node as usize].parent;
+        }
+        node
     }
 
-    fn constants(&self) -> usize {
-        self.pieces.iter().filter(|piece| piece.kind == Kind::Word).count()
+    fn note(&mut self, change: Change) {
+        if self.changes.len() < MAX_CHANGES {
+            self.changes.push(change);
+        }
     }
-
-    /// Positions and hashes of the constant words.
-    fn words(&self) -> Vec<(usize, u64)> {
-        let words = self.pieces.iter().enumerate().filter(|(_, piece)| piece.kind == Kind::Word);
-        words.map(|(position, piece)| (position, piece.hash)).collect()
-    }
-
-    fn group(&self) -> u64 {
-        group(self.pieces.iter().map(|piece| (piece.kind, piece.hash)))
-    }
-}
-
-/// Token count and the first token, if that is a word.
-fn group(tokens: impl ExactSizeIterator<Item = (Kind, u64)>) -> u64 {
-    let count = tokens.len() as u64;
-    let first = tokens.into_iter().next().filter(|(kind, _)| *kind == Kind::Word).map_or(0, |(_, hash)| hash);
-    mix(first ^ count)
-}
-
-fn key(hashes: impl Iterator<Item = u64>) -> u64 {
-    hashes.enumerate().fold(0x51_7cc1_b727, |sum: u64, (i, hash)| sum.wrapping_add(term(i, hash)))
-}
-
-/// The identity with a variable instead of the word at `position`.
-fn without(key: u64, position: usize, hash: u64) -> u64 {
-    key.wrapping_sub(term(position, hash)).wrapping_add(term(position, VAR_HASH))
-}
-
-fn term(position: usize, hash: u64) -> u64 {
-    // An odd factor for each position makes the order of words count.
-    hash.wrapping_mul(mix(position as u64 + 1) | 1)
 }
 
 #[cfg(test)]

@@ -58,7 +58,11 @@ async fn stored(about: &About, access: &Access, from: jiff::Timestamp) -> anyhow
 
 fn anomaly(a: &Anomaly) -> Fact {
     let kind = match a.kind {
-        AnomalyKind::LogBurst | AnomalyKind::LogNovelty | AnomalyKind::LogSilence => EvidenceKind::LogAnomaly,
+        AnomalyKind::LogBurst
+        | AnomalyKind::LogNovelty
+        | AnomalyKind::LogSilence
+        | AnomalyKind::LogErrors
+        | AnomalyKind::LogValues => EvidenceKind::LogAnomaly,
         AnomalyKind::Metric => EvidenceKind::MetricAnomaly,
     };
     Fact {

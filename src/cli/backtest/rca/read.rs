@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::super::csv;
 use crate::{
-    detect::templates::{Gone, Miner, TemplateId},
+    detect::templates::{Miner, TemplateId},
     model::{
         LogLevel,
         case::{Case, CaseChange, CaseLine, CaseSeries, CaseSpan, Gravity, Sym, id_hash},
@@ -150,7 +150,7 @@ fn logs(path: &Path, case: &mut Case) -> Result<(), String> {
         let mined = &mined[&line.service];
         let id = mined.resolve(id);
         line.template = *known.entry((line.service, id)).or_insert_with(|| {
-            case.templates.push(mined.miner.text(id));
+            case.templates.push(mined.0.text(id));
             case.templates.len() as u32 - 1
         });
         case.lines.push(line);
@@ -169,38 +169,22 @@ fn gravity(level: &str) -> Gravity {
 }
 
 /// The live service's miner, for one service, whose template ids are final once all lines were read.
-struct Mined {
-    miner: Miner,
-    merged: HashMap<TemplateId, TemplateId>,
-}
+struct Mined(Miner);
 
 impl Default for Mined {
     fn default() -> Self {
-        Self { miner: Miner::new(crate::config::Detect::default().max_templates), merged: HashMap::new() }
+        Self(Miner::new(crate::config::Detect::default().max_templates))
     }
 }
 
 impl Mined {
     /// The first line of a message tells its event; a stack trace has one of its own for each line.
     fn add(&mut self, message: &str) -> TemplateId {
-        let found = self.miner.add(message.lines().next().unwrap_or(""));
-        for gone in &found.gone {
-            if let Gone::Merged { from, into } = gone {
-                self.merged.insert(*from, *into);
-            }
-        }
-        found.id
+        self.0.add(message.lines().next().unwrap_or("").as_bytes()).line
     }
 
-    fn resolve(&self, mut id: TemplateId) -> TemplateId {
-        // Bounded: an id that was forgotten and came again may be on both ends.
-        for _ in 0..=self.merged.len() {
-            match self.merged.get(&id) {
-                Some(into) => id = *into,
-                None => break,
-            }
-        }
-        id
+    fn resolve(&self, id: TemplateId) -> TemplateId {
+        self.0.resolve(id)
     }
 }
 

@@ -1,0 +1,46 @@
+//! Learns what nearly every line begins with: a service, a logger's name, a level. It says nothing of the event.
+
+use serde::{Deserialize, Serialize};
+
+const DEPTH: usize = 8;
+/// Before so many lines nothing is common.
+const MIN_LINES: u64 = 8;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    pub lines: u64,
+    pub lead: [Lead; DEPTH],
+}
+
+/// The majority's token at one place (Boyer and Moore's vote), and how often it was seen since it leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lead {
+    pub hash: u64,
+    pub votes: u64,
+    pub count: u64,
+}
+
+impl Envelope {
+    pub fn note(&mut self, hashes: impl Iterator<Item = u64>) {
+        self.lines += 1;
+        for (lead, hash) in self.lead.iter_mut().zip(hashes.chain(std::iter::repeat(0))) {
+            if lead.hash == hash {
+                lead.votes += 1;
+                lead.count += 1;
+            } else if lead.votes == 0 {
+                *lead = Lead { hash, votes: 1, count: 1 };
+            } else {
+                lead.votes -= 1;
+            }
+        }
+    }
+
+    /// How many tokens at the beginning nine of ten different lines share.
+    pub fn depth(&self, hashes: &[u64]) -> usize {
+        if self.lines < MIN_LINES {
+            return 0;
+        }
+        let common = |(lead, hash): &(&Lead, &u64)| lead.hash == **hash && lead.count * 10 >= self.lines * 9;
+        self.lead.iter().zip(hashes).take_while(common).count()
+    }
+}

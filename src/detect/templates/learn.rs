@@ -1,0 +1,196 @@
+//! Learning: what becomes of a line that was never seen, and of what the evidence proves.
+
+use super::{
+    Change, Miner,
+    apart::MAX_FEW,
+    evidence::{Line, Proof},
+    hash::{VAR_HASH, mix},
+    key::{masked, positions, shape_of},
+    node::{Node, NodeId, pieces_of},
+    scan::{Kind, Token},
+};
+
+/// Sets of varying positions that are tried for one line.
+const MAX_MASKS: usize = 32;
+/// Earlier lines of a shape that are looked at again when something is found to vary.
+const MAX_LEAVES: usize = 128;
+
+impl Miner {
+    /// A node for a line never seen; and whether it is new.
+    pub(super) fn learn(&mut self, key: u64, tokens: &[Token], line: &[u8]) -> (NodeId, bool) {
+        let mut hashes = std::mem::take(&mut self.hashes);
+        hashes.clear();
+        hashes.extend(tokens.iter().map(|t| t.hash));
+        let shape = shape_of(tokens.iter().map(|t| (t.kind == Kind::Punct).then_some(t.hash)));
+        let found = match self.general(key, shape, &hashes) {
+            Some((general, mask)) if !self.is_another_of_few(general, mask, &hashes) => {
+                self.evidence.note_values(positions(mask).map(|i| hashes[i]));
+                let serial = self.nodes[general as usize].serial;
+                self.aliases.insert(key, (general, serial));
+                (general, false)
+            }
+            general => (self.create_leaf(key, shape, tokens, line, general.map(|g| g.0)), true),
+        };
+        self.hashes = hashes;
+        found
+    }
+
+    /// The node that this line is an instance of, with the positions that vary.
+    fn general(&self, key: u64, shape: u64, hashes: &[u64]) -> Option<(NodeId, u128)> {
+        let shape = self.shapes.get(&shape)?;
+        shape.masks.iter().find_map(|mask| {
+            let general = masked(key, *mask, hashes);
+            self.by_key.get(&general).map(|node| (*node, *mask))
+        })
+    }
+
+    /// Does the line add a word to few? When they become many, they are values for good.
+    fn is_another_of_few(&mut self, general: NodeId, mask: u128, hashes: &[u64]) -> bool {
+        let one_word = mask.count_ones() == 1 && hashes[mask.trailing_zeros() as usize] != VAR_HASH;
+        if !self.nodes[general as usize].few || !one_word {
+            return false;
+        }
+        if self.few_of(general).len() < MAX_FEW {
+            return true;
+        }
+        self.close_few(general);
+        false
+    }
+
+    fn create_leaf(
+        &mut self,
+        key: u64,
+        shape: u64,
+        tokens: &[Token],
+        line: &[u8],
+        among: Option<NodeId>,
+    ) -> NodeId {
+        let (pieces, text) = pieces_of(tokens, line);
+        self.envelope.note(tokens.iter().map(|t| t.hash));
+        let used = self.now();
+        let node = Node { key, shape, public: mix(key), leaf: true, used, pieces, text, ..Node::default() };
+        let node = self.create(node);
+        if let Some(general) = among {
+            self.hang(node, general);
+            self.few.entry(general).or_default().push(node);
+            // Too few lines to be shown apart: until it has been told more often, all are one again.
+            self.decide_apart(general);
+        } else {
+            self.generalise(node);
+        }
+        self.make_room(node);
+        node
+    }
+
+    pub(super) fn create(&mut self, mut node: Node) -> NodeId {
+        self.serial = self.serial.wrapping_add(1).max(1);
+        node.serial = self.serial;
+        let id = self.free.pop().unwrap_or(self.nodes.len() as NodeId);
+        node.parent = id;
+        self.by_key.insert(node.key, id);
+        let shape = self.shapes.entry(node.shape).or_default();
+        shape.nodes += 1;
+        if node.leaf {
+            if shape.leaves.len() >= MAX_LEAVES {
+                shape.leaves.remove(0);
+            }
+            shape.leaves.push(id);
+        }
+        match self.nodes.get_mut(id as usize) {
+            Some(slot) => *slot = node,
+            None => self.nodes.push(node),
+        }
+        id
+    }
+
+    /// Leaves the evidence of a new node, and of every general node that comes of it.
+    fn generalise(&mut self, node: NodeId) {
+        let mut work = vec![node];
+        while let Some(id) = work.pop() {
+            let n = &self.nodes[id as usize];
+            let hashes = n.hashes();
+            let envelope = self.envelope.depth(&hashes);
+            let line =
+                Line { node: id, key: n.key, shape: n.shape, pieces: &n.pieces, hashes: &hashes, envelope };
+            let by_key = &self.by_key;
+            let proofs = self.evidence.add(&line, |key| by_key.contains_key(&key), &self.nodes);
+            work.extend(proofs.into_iter().filter_map(|proof| self.accept(proof)));
+        }
+    }
+
+    /// Merges what differs only at the proven places; returns the general node if that is new.
+    fn accept(&mut self, proof: Proof) -> Option<NodeId> {
+        let Proof { key, mask, few, mut nodes } = proof;
+        // A slot may have been given to another node meanwhile.
+        nodes.retain(|id| self.nodes.get(*id as usize).is_some_and(|n| is_instance(n, key, mask)));
+        let first = *nodes.first()?;
+        let shape = self.nodes[first as usize].shape;
+        self.learn_mask(shape, mask);
+        let known = self.by_key.get(&key).copied();
+        let general = known.unwrap_or_else(|| {
+            let (pieces, text) = self.nodes[first as usize].generalised(mask);
+            let public = self.nodes[self.root(first) as usize].public;
+            self.create(Node { key, shape, public, used: self.now(), pieces, text, ..Node::default() })
+        });
+        let roots = nodes.iter().all(|n| self.nodes[*n as usize].parent == *n);
+        if few && known.is_none() && roots {
+            self.set_few(general, nodes.clone());
+        } else {
+            self.close_few(general);
+        }
+        for node in nodes {
+            self.merge(node, general);
+        }
+        self.join_strays(shape);
+        known.is_none().then_some(general)
+    }
+
+    fn learn_mask(&mut self, shape: u64, mask: u128) {
+        let masks = &mut self.shapes.entry(shape).or_default().masks;
+        if !masks.contains(&mask) && masks.len() < MAX_MASKS {
+            let at = masks.partition_point(|m| m.count_ones() <= mask.count_ones());
+            masks.insert(at, mask);
+        }
+    }
+
+    /// Lines that came before this was known.
+    fn join_strays(&mut self, shape: u64) {
+        let Some(leaves) = self.shapes.get(&shape).map(|s| s.leaves.clone()) else { return };
+        for leaf in leaves {
+            let n = &self.nodes[leaf as usize];
+            if n.parent != leaf {
+                continue;
+            }
+            if let Some((general, _)) = self.general(n.key, shape, &n.hashes())
+                && general != leaf
+            {
+                self.close_few(general);
+                self.merge(leaf, general);
+            }
+        }
+    }
+
+    fn merge(&mut self, node: NodeId, into: NodeId) {
+        let (from, into) = (self.root(node), self.root(into));
+        if from == into {
+            return;
+        }
+        self.close_few(from);
+        let (gone, stays) = (self.nodes[from as usize].public, self.nodes[into as usize].public);
+        if gone != stays {
+            self.note(Change::Merged { from: gone, into: stays });
+        }
+        self.hang(from, into);
+    }
+
+    pub(super) fn hang(&mut self, node: NodeId, parent: NodeId) {
+        self.nodes[node as usize].parent = parent;
+        self.nodes[parent as usize].children += 1;
+    }
+}
+
+/// Is this the living node with that identity, or one that differs from it only where the mask says?
+fn is_instance(node: &Node, key: u64, mask: u128) -> bool {
+    let fits = 128 - mask.leading_zeros() as usize <= node.pieces.len();
+    node.serial != 0 && fits && (node.key == key || masked(node.key, mask, &node.hashes()) == key)
+}

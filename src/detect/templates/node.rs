@@ -1,0 +1,119 @@
+//! One template, or one line's part of it, in little memory.
+
+use super::{
+    hash::{self, VAR_HASH},
+    params::Params,
+    scan::{Kind, Token},
+};
+
+pub type NodeId = u32;
+
+/// Whitespace comes before it.
+pub const SPACED: u8 = 1;
+/// All capitals in a line that has others: the name of a state.
+pub const CAPS: u8 = 2;
+/// A key whose number does not count.
+pub const NUMBERED: u8 = 4;
+
+/// One token of a template.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece {
+    pub kind: Kind,
+    pub flags: u8,
+    /// Of its text, in bytes; 0 for a variable.
+    pub length: u16,
+}
+
+/// A line that was seen, or what several of them have in common (general).
+///
+/// What every line touches stands together in front: with very many templates, a line costs what it misses in the caches.
+#[derive(Default)]
+#[repr(C)]
+pub struct Node {
+    pub key: u64,
+    /// Under which it is known outside.
+    pub public: u64,
+    pub lines: u32,
+    /// When it was last used, by [`super::Miner::now`].
+    pub used: u32,
+    /// Tells this use of the slot from later ones; 0 = free.
+    pub serial: u32,
+    /// Itself, for a root.
+    pub parent: NodeId,
+    pub children: u32,
+    /// Few words were seen at its one learned variable: `Miner::few` has their nodes.
+    pub few: bool,
+    /// The children are shown, not this: its few words are names of events.
+    pub apart: bool,
+    /// Came of a line, not of a merge.
+    pub leaf: bool,
+    pub shape: u64,
+    pub pieces: Box<[Piece]>,
+    /// The texts of the constant pieces, one after the other.
+    pub text: Box<[u8]>,
+    pub params: Params,
+}
+
+impl Node {
+    pub fn texts(&self) -> impl Iterator<Item = (&Piece, &[u8])> {
+        let mut rest = &self.text[..];
+        self.pieces.iter().map(move |piece| {
+            let (text, after) = rest.split_at(usize::from(piece.length));
+            rest = after;
+            (piece, text)
+        })
+    }
+
+    pub fn hashes(&self) -> Vec<u64> {
+        let hash = |(piece, text): (&Piece, &[u8])| match piece.kind {
+            Kind::Var => VAR_HASH,
+            _ if piece.flags & NUMBERED != 0 => hash::numbered(text),
+            _ => hash::hash(text),
+        };
+        self.texts().map(hash).collect()
+    }
+
+    /// As people read it: `connection refused to <*>`.
+    pub fn shown(&self) -> String {
+        let mut out = Vec::new();
+        for (piece, text) in self.texts() {
+            if piece.flags & SPACED != 0 && !out.is_empty() {
+                out.push(b' ');
+            }
+            out.extend_from_slice(if piece.kind == Kind::Var { b"<*>" } else { text });
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    /// Pieces and text with variables at the positions in `mask`.
+    pub fn generalised(&self, mask: u128) -> (Box<[Piece]>, Box<[u8]>) {
+        let mut kept = Vec::with_capacity(self.text.len());
+        let pieces = self.texts().enumerate().map(|(i, (piece, text))| {
+            if mask >> i & 1 == 1 {
+                return Piece { kind: Kind::Var, flags: piece.flags & SPACED, length: 0 };
+            }
+            kept.extend_from_slice(text);
+            *piece
+        });
+        let pieces = pieces.collect();
+        (pieces, kept.into())
+    }
+}
+
+/// Pieces and text of a line.
+pub fn pieces_of(tokens: &[Token], line: &[u8]) -> (Box<[Piece]>, Box<[u8]>) {
+    let lower = |t: &Token| matches!(t.kind, Kind::Word | Kind::Suspect) && !t.caps && t.end > t.start + 1;
+    let mixed = tokens.iter().any(lower);
+    let mut text = Vec::new();
+    let pieces = tokens.iter().map(|t| {
+        let length = if t.kind == Kind::Var { 0 } else { t.end - t.start };
+        if length > 0 {
+            text.extend_from_slice(&line[t.start as usize..t.end as usize]);
+        }
+        let flag = |on, bit| if on { bit } else { 0 };
+        let flags = flag(t.spaced, SPACED) | flag(t.caps && mixed, CAPS) | flag(t.numbered, NUMBERED);
+        Piece { kind: t.kind, flags, length: length as u16 }
+    });
+    let pieces = pieces.collect();
+    (pieces, text.into())
+}

@@ -1,0 +1,279 @@
+//! Cuts a line into tokens in one pass, and says of each whether it looks like a variable; hands on tokens with hashes.
+
+mod alphabet;
+mod lists;
+mod quoted;
+mod word;
+
+use memchr::memchr;
+
+use super::fields;
+use alphabet::{DELIM, DIGIT, SPACE, STOP, class};
+
+/// What a token looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Certainly a value: digits, paths, addresses, quoted text, lists of such.
+    #[default]
+    Var,
+    Punct,
+    /// A word of the text.
+    Word,
+    /// A word where values stand: after `=` or an attached `:`, or with two dots and more.
+    Suspect,
+}
+
+/// A part of the line that was scanned.
+#[derive(Clone, Copy, Debug)]
+pub struct Token {
+    pub kind: Kind,
+    /// Whitespace comes before it.
+    pub spaced: bool,
+    /// A word without lower-case letters.
+    pub caps: bool,
+    /// A key whose number does not count.
+    pub numbered: bool,
+    /// Bytes of the line.
+    pub start: u32,
+    pub end: u32,
+    pub hash: u64,
+}
+
+impl Token {
+    /// Its bytes in the line that it was cut from.
+    pub fn of<'a>(&self, line: &'a [u8]) -> &'a [u8] {
+        line.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+/// More tokens than this become one variable at the end.
+const MAX_TOKENS: usize = 120;
+/// More bytes than this of one message are not looked at, nor of a cause.
+const MAX_BYTES: usize = 4096;
+const MAX_CAUSE: usize = 1024;
+/// Lines of a stack trace among which its cause is searched, from the end.
+const MAX_TRACE: usize = 500;
+/// A quoted string or a bracketed value is closed within so many bytes, or it is none.
+const MAX_GROUP: usize = 1024;
+
+/// A reusable scanner: its buffer lives on from line to line.
+#[derive(Default)]
+pub struct Scanner {
+    tokens: Vec<Token>,
+    /// There was a word already.
+    first_text: bool,
+}
+
+impl Scanner {
+    /// The tokens of the telling part of a message: of its first line that is not empty, or of the message field of JSON and
+    /// logfmt; and of the cause that a stack trace names last.
+    pub fn scan(&mut self, line: &[u8]) -> &[Token] {
+        self.tokens.clear();
+        self.first_text = false;
+        let mut from = 0;
+        while from < line.len() && (class(line[from]) == SPACE || line[from] == b'\n') {
+            from += 1;
+        }
+        let end = memchr(b'\n', &line[from..]).map_or(line.len(), |length| from + length);
+        let (first, rest) = (&line[..end], &line[end..]);
+        let parts = match fields::message(first, from) {
+            Some((brace, start, end)) => [(from, brace), (start, end)],
+            None if first.get(from) == Some(&b'{') && fields::closes(first, from) => {
+                [(from + 1, end), (0, 0)]
+            }
+            None => [(from, end), (0, 0)],
+        };
+        for (at, to) in parts.into_iter().filter(|(at, to)| at < to) {
+            self.part(line, at, to.min(at + MAX_BYTES), false);
+        }
+        if let Some((start, to)) = cause(first, rest) {
+            self.part(line, end + start, end + to.min(start + MAX_CAUSE), true);
+        }
+        &self.tokens
+    }
+
+    /// Those of the last message.
+    pub fn tokens(&self) -> &[Token] {
+        &self.tokens
+    }
+
+    fn part(&mut self, line: &[u8], at: usize, to: usize, spaced: bool) {
+        Cursor { line, to, at, spaced, value: Value::No, text_until: 0, s: self }.run();
+    }
+}
+
+/// Where the last cause stands in what follows the first line: Java's `Caused by:`, or the last line of Python's traceback.
+fn cause(first: &[u8], rest: &[u8]) -> Option<(usize, usize)> {
+    let mut end = rest.len();
+    let python = first.starts_with(b"Traceback (");
+    for line in rest.rsplit(|b| *b == b'\n').take(MAX_TRACE) {
+        let start = end - line.len();
+        let ours = match python {
+            true => class(*line.first().unwrap_or(&b' ')) != SPACE && line.contains(&b':'),
+            false => line.starts_with(b"Caused by: "),
+        };
+        if ours {
+            return Some((start, end));
+        }
+        end = start.checked_sub(1)?;
+    }
+    None
+}
+
+/// Whether the next token stands where a value is expected.
+#[derive(Clone, Copy, PartialEq)]
+enum Value {
+    No,
+    /// After `key=`.
+    Assigned,
+    /// After `key:` without a space.
+    Attached,
+}
+
+struct Cursor<'a> {
+    line: &'a [u8],
+    to: usize,
+    at: usize,
+    spaced: bool,
+    value: Value,
+    /// Where the quote closes that opened the message.
+    text_until: usize,
+    s: &'a mut Scanner,
+}
+
+impl Cursor<'_> {
+    fn run(mut self) {
+        while self.at < self.to {
+            let byte = self.line[self.at];
+            match class(byte) {
+                SPACE => {
+                    self.at += 1;
+                    self.spaced = true;
+                }
+                STOP if byte == b'\n' => break,
+                STOP => self.escape(),
+                DELIM => self.delimiter(byte),
+                _ => self.word(),
+            }
+            if self.s.tokens.len() >= MAX_TOKENS {
+                if self.at < self.to {
+                    self.push(Kind::Var, self.at, self.to);
+                }
+                break;
+            }
+        }
+        if self.value == Value::Assigned {
+            self.push(Kind::Var, self.at, self.at);
+        }
+    }
+
+    fn byte(&self, at: usize) -> u8 {
+        if at < self.to { self.line[at] } else { 0 }
+    }
+
+    /// Skips a terminal sequence (`ESC [ … letter`, or `ESC` and one byte).
+    fn escape(&mut self) {
+        self.at += 1;
+        if self.byte(self.at) == b'[' {
+            self.at += 1;
+            while self.at < self.to && !(0x40..=0x7e).contains(&self.line[self.at]) {
+                self.at += 1;
+            }
+        }
+        self.at = (self.at + 1).min(self.to);
+    }
+
+    fn delimiter(&mut self, byte: u8) {
+        let start = self.at;
+        match byte {
+            b'"' | b'\'' | b'`' if self.quoted(byte) => return,
+            b'{' => {
+                // Braces hold dumps of objects, whose fields come and go.
+                if let Some(end) = self.closing(start) {
+                    return self.value_until(end);
+                }
+            }
+            b'[' | b'(' | b'<' if self.value == Value::Assigned => {
+                if let Some(end) = self.closing(start) {
+                    return self.value_until(end);
+                }
+            }
+            b'(' if self.spaced && self.byte(start + 1) == b')' => {
+                self.push(Kind::Punct, start, start + 1);
+                self.push(Kind::Var, start + 1, start + 1);
+                self.push(Kind::Punct, start + 1, start + 2);
+                self.at = start + 2;
+                return;
+            }
+            b'[' if self.byte(start + 1) == b']' => {
+                self.push(Kind::Punct, start, start + 1);
+                self.push(Kind::Var, start + 1, start + 1);
+                self.push(Kind::Punct, start + 1, start + 2);
+                self.at = start + 2;
+                return;
+            }
+            b'<' if self
+                .closing(start)
+                .is_some_and(|end| self.literal(&self.line[start + 1..end - 1], Value::Assigned)) =>
+            {
+                let end = self.closing(start).unwrap_or(start + 1);
+                return self.value_until(end);
+            }
+            b'<' | b'>' if self.spaced && self.compared(start) => return,
+            _ => {}
+        }
+        if self.value == Value::Assigned
+            && !matches!(byte, b'=' | b'"' | b'\'' | b'`' | b'(' | b'[' | b'<' | b'>' | b'{' | b':')
+        {
+            // An empty value is a value.
+            self.push(Kind::Var, start, start);
+        }
+        let attached = !self.spaced;
+        self.push(Kind::Punct, start, start + 1);
+        self.at = start + 1;
+        self.value = match byte {
+            b'=' if !matches!(self.byte(start + 1), b'=' | b'>')
+                && start > 0
+                && !matches!(self.line[start - 1], b'=' | b'!' | b'<' | b'>') =>
+            {
+                Value::Assigned
+            }
+            b':' if attached && class(self.byte(start + 1)) & (SPACE | DELIM) == 0 => Value::Attached,
+            _ => Value::No,
+        };
+    }
+
+    fn value_until(&mut self, end: usize) {
+        self.push(Kind::Var, self.at, end);
+        self.at = end;
+        self.value = Value::No;
+    }
+
+    /// `<1`, `>= 5`, in `lifetime <1 sec`, is part of the number.
+    fn compared(&mut self, start: usize) -> bool {
+        let mut at = start + 1;
+        if self.byte(at) == b'=' {
+            at += 1;
+        }
+        if self.byte(at) == b' ' {
+            at += 1;
+        }
+        let digits = at;
+        while class(self.byte(at)) == DIGIT || self.byte(at) == b'.' {
+            at += 1;
+        }
+        if at == digits || class(self.byte(digits)) != DIGIT || self.byte(at) == b'>' {
+            return false;
+        }
+        self.at = digits;
+        let spaced = self.spaced;
+        self.word();
+        if let Some(last) =
+            self.s.tokens.last_mut().filter(|t| t.kind == Kind::Var && t.start == digits as u32)
+        {
+            last.start = start as u32;
+            last.spaced = spaced;
+        }
+        true
+    }
+}

@@ -1,0 +1,327 @@
+//! Words: what belongs to one, and whether it is a value on sight.
+
+use super::{
+    super::hash::numbered,
+    Cursor, Kind, Value,
+    alphabet::{
+        ALPHA, DAYS, DELIM, DIGIT, MONTHS, SPACE, STOP, class, constant_name, exception_name, hexadecimal,
+        is_unit, is_word,
+    },
+};
+
+/// What a word is made of.
+#[derive(Clone, Copy, Default)]
+struct Read {
+    /// Classes of its bytes.
+    flags: u8,
+    /// Dots between parts, and slashes.
+    dots: usize,
+    slashes: usize,
+    /// It holds what words of a text do not.
+    odd: bool,
+    /// It has a scheme.
+    url: bool,
+}
+
+/// Names of hosts, classes and packages have two dots and more.
+fn is_name(word: &[u8], dots: usize) -> bool {
+    dots > 1 && !constant_name(word) && !exception_name(word)
+}
+
+impl Cursor<'_> {
+    pub(super) fn word(&mut self) {
+        let start = self.at;
+        let (mut read, mut end, leader) = self.read_word(start);
+        let mut full = end;
+        if leader {
+            while self.byte(full) == b'.' {
+                full += 1;
+            }
+        }
+        if self.byte(full) == b'['
+            && let Some(close) = self.range(full)
+        {
+            (end, full) = (close, close);
+            read.flags |= DIGIT;
+        }
+        let Read { flags, dots, slashes, odd, url } = read;
+        while end > start + 1 && matches!(self.line[end - 1], b'.' | b'!' | b'?' | b'-' | b'*') {
+            end -= 1;
+        }
+        if odd && self.line[start..end].contains(&b'\\') {
+            end = self.path_with_blanks(end);
+        }
+        let word = &self.line[start..end];
+        let value = std::mem::replace(&mut self.value, Value::No);
+        if value == Value::Assigned && self.spaced && self.byte(end) == b'=' && !self.spaced_assignment(start)
+        {
+            // `a= b=1`: the value of a is empty, and this is the next key.
+            self.push(Kind::Var, start, start);
+            self.spaced = true;
+        }
+        let path = url
+            || slashes > 1
+            || (slashes == 1
+                && word.len() > 1
+                && (word[0] == b'/' || word.starts_with(b"./") || word.starts_with(b"~/")));
+        let variable = flags & DIGIT != 0 || path || odd || self.literal(word, value) || hexadecimal(word);
+        if flags & (ALPHA | DIGIT) == 0 && !variable {
+            // `-`, `...`: a mark, whatever its length; `****` hides a value.
+            let hidden =
+                self.line[start..full].len() > 2 && self.line[start..full].iter().all(|b| *b == b'*');
+            self.push(
+                if hidden { Kind::Var } else { Kind::Punct },
+                start,
+                if hidden { full } else { start + 1 },
+            );
+            self.at = full;
+            return;
+        }
+        let key = flags & (ALPHA | DIGIT) == ALPHA | DIGIT
+            && self.byte(full) == b'='
+            && end == full
+            && !path
+            && !odd
+            && class(word[0]) == ALPHA
+            && self.byte(full + 1) != b'=';
+        let kind = if key {
+            return self.numbered_key(start, end);
+        } else if variable || self.calendar(word, end) || is_name(word, dots) {
+            Kind::Var
+        } else if (value != Value::No && self.byte(end) != b'(')
+            || (dots > 1 && !exception_name(word))
+            || self.argument(start, end)
+        {
+            Kind::Suspect
+        } else {
+            Kind::Word
+        };
+        if kind == Kind::Var || kind == Kind::Suspect {
+            // The dump of an object: `Rect(0, 0 - 4, 4)` as a value.
+            if value == Value::Assigned
+                && end == full
+                && matches!(self.byte(end), b'(' | b'{' | b'[')
+                && let Some(close) = self.closing(end)
+            {
+                self.push(Kind::Var, start, close);
+                self.at = close;
+                return;
+            }
+        }
+        if kind == Kind::Word && self.unit(start, end) {
+            self.at = end;
+        } else {
+            self.push(kind, start, end);
+            self.at = end;
+        }
+        if full > self.at {
+            self.spaced = false;
+            self.push(Kind::Punct, self.at, self.at + 1);
+            self.at = full;
+        }
+    }
+
+    /// What a word is made of, where it ends, and whether a leader (`enabled.....1`) ends it.
+    fn read_word(&self, start: usize) -> (Read, usize, bool) {
+        let (mut read, mut end, mut leader) = (Read::default(), start, false);
+        while end < self.to {
+            let byte = self.line[end];
+            let sort = class(byte);
+            if sort & (DELIM | SPACE | STOP) != 0 {
+                if sort != DELIM || !self.belongs(byte, start, end, read) {
+                    break;
+                }
+                read.odd |= byte == b'=';
+            }
+            if byte == b'.'
+                && end > start
+                && self.byte(end + 1) == b'.'
+                && class(self.line[end - 1]) & (ALPHA | DIGIT) != 0
+            {
+                // A leader (`enabled.....1`) ends the word.
+                leader = true;
+                break;
+            }
+            read.flags |= sort;
+            match byte {
+                b'.' => {
+                    read.dots += usize::from(
+                        end > start
+                            && is_word(self.byte(end + 1))
+                            && self.byte(end + 1) != b'.'
+                            && self.line[end - 1] != b'.',
+                    )
+                }
+                b'/' => {
+                    read.slashes += 1;
+                    read.url |= end >= start + 2 && self.line[end - 1] == b'/' && self.line[end - 2] == b':';
+                }
+                b'\\' | b'@' => read.odd = true,
+                b'$' => read.odd |= end > start,
+                _ => {}
+            }
+            end += 1;
+        }
+        (read, end, leader)
+    }
+
+    /// `r24=…`: a key whatever its number.
+    pub(super) fn numbered_key(&mut self, start: usize, end: usize) {
+        self.push(Kind::Word, start, end);
+        if let Some(last) = self.s.tokens.last_mut() {
+            last.hash = numbered(&self.line[start..end]);
+            last.numbered = true;
+        }
+        self.at = end;
+    }
+
+    /// Whether a delimiter inside a word does not end it.
+    fn belongs(&self, byte: u8, start: usize, end: usize, read: Read) -> bool {
+        let Read { flags, dots, slashes, url, .. } = read;
+        let next = self.byte(end + 1);
+        match byte {
+            _ if end == start => false,
+            b'\'' => class(self.line[end - 1]) & ALPHA != 0 && class(next) & ALPHA != 0,
+            b':' if next == b'/' && self.byte(end + 2) == b'/' => true,
+            b':' if next == b':' => is_word(self.byte(end + 2)),
+            b':' if self.line[end - 1] == b':' => is_word(next),
+            b':' if next == b'\\' => true,
+            b':' if self.value == Value::Assigned => is_word(next),
+            b':' if url => is_word(next),
+            b':' => {
+                let left = &self.line[start..end];
+                (class(next) == DIGIT
+                    && (flags & DIGIT != 0
+                        || dots > 0
+                        || slashes > 0
+                        || left.eq_ignore_ascii_case(b"localhost")))
+                    || (flags & DIGIT != 0
+                        && next.is_ascii_hexdigit()
+                        && left.iter().all(|b| b.is_ascii_hexdigit() || *b == b':'))
+                    || (left.len() % 3 == 2
+                        && next.is_ascii_hexdigit()
+                        && left.iter().all(|b| b.is_ascii_hexdigit() || *b == b':')
+                        && (self.byte(end + 3) == b':' || left.len() > 2 && !is_word(self.byte(end + 3))))
+            }
+            b'=' | b'|' | b';' => {
+                (url || slashes > 0 && self.line[start..end].contains(&b'?')) && is_word(next)
+            }
+            _ => false,
+        }
+    }
+
+    /// `node-[40-63,70]`: a range of numbers in brackets, with what follows it.
+    pub(super) fn range(&self, open: usize) -> Option<usize> {
+        let mut at = open + 1;
+        let mut several = self.line[open - 1] == b'-';
+        while matches!(self.byte(at), b'0'..=b'9' | b'-' | b',') {
+            several |= class(self.line[at]) != DIGIT;
+            at += 1;
+        }
+        if !several || self.byte(at) != b']' || at == open + 1 {
+            return None;
+        }
+        at += 1;
+        while is_word(self.byte(at)) && at < self.to {
+            at += 1;
+        }
+        Some(at)
+    }
+
+    /// `chdir(pwd)`: the only word in brackets that follow a name.
+    pub(super) fn argument(&self, start: usize, end: usize) -> bool {
+        start >= 2
+            && match self.line[start - 1] {
+                b'(' => self.byte(end) == b')' && class(self.line[start - 2]) & ALPHA != 0,
+                b'[' => self.byte(end) == b']' && class(self.line[start - 2]) & (ALPHA | DIGIT) != 0,
+                _ => false,
+            }
+    }
+
+    /// Was the `=` before `start` written with a space before it too (`a = b`)?
+    pub(super) fn spaced_assignment(&self, start: usize) -> bool {
+        let mut at = start;
+        while at > 0 && class(self.line[at - 1]) == SPACE {
+            at -= 1;
+        }
+        at >= 2 && self.line[at - 1] == b'=' && class(self.line[at - 2]) == SPACE
+    }
+
+    /// `C:\Program Files\x`: a word that holds a backslash goes on after a blank if what follows holds one too.
+    pub(super) fn path_with_blanks(&self, mut end: usize) -> usize {
+        while self.byte(end) == b' ' {
+            let mut at = end + 1;
+            let mut back = false;
+            while at < self.to && is_word(self.line[at]) {
+                back |= self.line[at] == b'\\' && at > end + 1;
+                at += 1;
+            }
+            if !back {
+                break;
+            }
+            end = at;
+        }
+        end
+    }
+
+    /// Values that programming languages write as words.
+    pub(super) fn literal(&self, word: &[u8], value: Value) -> bool {
+        if value != Value::No && word.eq_ignore_ascii_case(b"none") {
+            return true;
+        }
+        (4..=9).contains(&word.len())
+            && [&b"true"[..], b"false", b"null", b"undefined", b"localhost"]
+                .iter()
+                .any(|l| word.eq_ignore_ascii_case(l))
+            || word.len() == 3 && (word.eq_ignore_ascii_case(b"nil") || word.eq_ignore_ascii_case(b"nan"))
+    }
+
+    /// `Jul 01`, `Fri Jul`, and `PDT` or `pm` after a time.
+    pub(super) fn calendar(&self, word: &[u8], end: usize) -> bool {
+        if word.len() != 3 {
+            return false;
+        }
+        let mut next = end;
+        while self.byte(next) == b' ' || self.byte(next) == b',' {
+            next += 1;
+        }
+        let lower = [word[0] | 32, word[1] | 32, word[2] | 32];
+        if MONTHS.contains(&lower) {
+            return class(self.byte(next)) == DIGIT
+                || (self.line[end - 3..].len() > 3
+                    && self.after_var()
+                    && class(self.byte(end)) & (SPACE | DELIM) != 0);
+        }
+        DAYS.contains(&lower)
+            && (class(self.byte(next)) == DIGIT
+                || self.to > next + 3
+                    && MONTHS.contains(&[
+                        self.line[next] | 32,
+                        self.line[next + 1] | 32,
+                        self.line[next + 2] | 32,
+                    ]))
+    }
+
+    pub(super) fn after_var(&self) -> bool {
+        self.s.tokens.last().is_some_and(|t| t.kind == Kind::Var)
+    }
+
+    /// A unit of time, size or frequency after a number belongs to it.
+    pub(super) fn unit(&mut self, start: usize, end: usize) -> bool {
+        let Some(last) = self.s.tokens.last_mut() else { return false };
+        if last.kind != Kind::Var
+            || last.end as usize + 1 < start
+            || class(self.line[last.end.max(1) as usize - 1]) & (DIGIT | ALPHA) == 0
+        {
+            return false;
+        }
+        let word = &self.line[start..end];
+        if word.len() > 12 || !is_unit(word) {
+            return false;
+        }
+        // `seconds(s)` and the like stay text.
+        last.end = end as u32;
+        self.spaced = false;
+        true
+    }
+}
