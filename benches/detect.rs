@@ -5,8 +5,9 @@ use std::hint::black_box;
 use aiops::{
     bus::Record,
     config::Detect,
-    detect::{Metric, Partition, templates::Miner},
+    detect::{Allowed, Metric, Partition, templates::Miner},
     intake::{logs, metrics, telemetry::Limits},
+    model::Sample,
 };
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use jiff::Timestamp;
@@ -101,17 +102,77 @@ fn metric_road(c: &mut Criterion) {
         b.iter(|| black_box(metrics::parse(body.as_bytes(), "application/json", &limits)));
     });
     group.bench_function("judge", |b| {
-        let mut metric = Metric::default();
+        let (mut metric, allowed) = (Metric::default(), Allowed::new(&Detect::default(), 1));
         let mut at = 0;
         b.iter(|| {
             for value in &values {
                 at += 1_000_000;
-                black_box(metric.push(at, *value, 3_600_000_000, 1.0));
+                black_box(metric.push(at, *value, &allowed));
             }
         });
     });
     group.finish();
 }
 
-criterion_group!(benches, log_road, metric_road);
+/// As many series as the default settings allow, each with a sample every 15 seconds: most of it is memory that is far away.
+fn many_series(c: &mut Criterion) {
+    const SERIES: usize = 100_000;
+    let settings = Detect { max_series: 1000, ..Detect::default() };
+    let mut samples: Vec<Record> = (0..SERIES)
+        .map(|i| {
+            Record::Sample(Sample {
+                at: now(),
+                name: "http_request_duration_seconds".into(),
+                service: format!("service-{}", i % 100),
+                labels: [
+                    ("path".into(), format!("/items/{i}")),
+                    ("instance".into(), "10.0.0.17:8080".into()),
+                ]
+                .into(),
+                value: 0.0,
+            })
+        })
+        .collect();
+    let before = resident();
+    let mut partition = Partition::new(&settings, 1);
+    let mut round = 0_u64;
+    let mut judge_all = |partition: &mut Partition| {
+        round += 1;
+        let mut events = Vec::new();
+        for (i, record) in samples.iter_mut().enumerate() {
+            let Record::Sample(sample) = record else { continue };
+            sample.at += std::time::Duration::from_secs(15);
+            sample.value = ((round * 7919 + i as u64) % 101) as f64;
+            partition.record(record, sample_time(record), &mut events);
+        }
+        black_box(events.len());
+    };
+    // All have left their first hundred values, and what those need beside.
+    (0..110).for_each(|_| judge_all(&mut partition));
+    assert_eq!(partition.sizes(now())[2], SERIES as i64);
+    let bytes = resident().saturating_sub(before) / SERIES as u64;
+    eprintln!("metrics: {bytes} bytes of memory for each of {SERIES} series, name and labels included");
+
+    let mut group = c.benchmark_group("metrics");
+    group.throughput(Throughput::Elements(SERIES as u64));
+    group.sample_size(20);
+    group.bench_function("detect, 100,000 series", |b| b.iter(|| judge_all(&mut partition)));
+    group.finish();
+}
+
+fn sample_time(record: &Record) -> Timestamp {
+    match record {
+        Record::Sample(sample) => sample.at,
+        _ => now(),
+    }
+}
+
+/// Bytes of this process in memory.
+fn resident() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages = pages.split(' ').nth(1).and_then(|n| n.parse::<u64>().ok()).expect("a number");
+    pages * 4096
+}
+
+criterion_group!(benches, log_road, metric_road, many_series);
 criterion_main!(benches);

@@ -158,6 +158,8 @@ metrics! {
     DETECT_RECORDS: IntCounter[] = "aiops_detect_records_total";
     /// Log records and metric samples that the detectors could not judge, by reason.
     DETECT_UNJUDGED: IntCounterVec["reason"] = "aiops_detect_unjudged_total";
+    /// Metric series that were forgotten after long silence, to make room for others.
+    DETECT_FORGOTTEN_SERIES: IntCounter[] = "aiops_detect_forgotten_series_total";
     /// Spans and traced log lines that are in memory, for rankings.
     TRACES_KEPT: IntGauge[] = "aiops_detect_traces_kept_items";
     /// Spans and traced log lines that the sample of requests left out: it is bounded by detect.max_spans.

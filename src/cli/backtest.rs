@@ -1,22 +1,25 @@
 //! `aiops backtest`: runs the detectors and the ranker over recorded data, with the code and the defaults of the live service.
 
 mod csv;
+mod metrics;
 mod rca;
 mod templates;
 
-use super::Failure;
+use super::{Context, Failure};
 
 /// Run the detectors and the ranker over recorded data
 ///
 /// The same code that runs live, with the same defaults; nothing is configured for a data set.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    Metrics(metrics::Args),
     Rca(rca::Args),
     Templates(templates::Args),
 }
 
-pub fn run(command: &Command) -> Result<(), Failure> {
+pub fn run(command: &Command, context: &Context) -> Result<(), Failure> {
     match command {
+        Command::Metrics(args) => metrics::run(args, context),
         Command::Rca(args) => rca::run(args),
         Command::Templates(args) => templates::run(args),
     }

@@ -25,7 +25,8 @@ pub struct Detect {
     /// What stays changed for so long is the new normal: the anomaly ends and the baseline starts anew.
     #[serde(with = "humantime_serde")]
     pub adapt_after: Duration,
-    /// How many false alarms a day each detector may raise about one service; thresholds follow from it.
+    /// How many false alarms a day each detector may raise about one service; thresholds follow from it, and for metrics from
+    /// the number of its series and from how often they are sampled.
     pub false_alarms_per_day: f64,
     /// Fewer lines than this in a window are never a burst.
     pub min_count: u32,
@@ -43,6 +44,8 @@ pub struct Detect {
     pub max_templates: usize,
     /// Metric series that are watched for one service; more are dropped and counted.
     pub max_series: usize,
+    /// Metric series that are watched over all services, 1.5 KB each; more are dropped and counted.
+    pub max_all_series: usize,
     /// Spans, and log lines that name their trace, that are kept of the last hour; beyond it whole traces are left out and
     /// counted.
     pub max_spans: usize,
@@ -103,6 +106,7 @@ impl Default for Detect {
             max_services: 500,
             max_templates: 2000,
             max_series: 500,
+            max_all_series: 100_000,
             max_spans: 100_000,
             save_every: Duration::from_secs(10),
             bus: BusSettings::default(),
@@ -143,6 +147,7 @@ impl Check for Detect {
         between("max_services", self.max_services as f64, 1.0, 1e5);
         between("max_templates", self.max_templates as f64, 10.0, 1e5);
         between("max_series", self.max_series as f64, 1.0, 1e5);
+        between("max_all_series", self.max_all_series as f64, 1.0, 1e7);
         between("max_spans", self.max_spans as f64, 1000.0, 1e7);
         between("bus.partitions", self.bus.partitions as f64, 1.0, 64.0);
         between("bus.max_records", self.bus.max_records as f64, 1000.0, 1e8);

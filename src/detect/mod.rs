@@ -14,7 +14,7 @@ mod log_silence;
 mod log_values;
 mod metric;
 mod partition;
-mod recent_values;
+mod recent_samples;
 mod requests;
 mod sample;
 mod season;
@@ -39,7 +39,7 @@ use jiff::Timestamp;
 use tokio::{sync::mpsc, task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-pub use metric::{Metric, MetricVerdict};
+pub use metric::{Allowed, Change, Metric, Onset, Reason, Verdict};
 pub use partition::{Partition, Unjudged};
 pub use shared::Keep;
 use source::{TemplateDetector, ended};
@@ -79,7 +79,7 @@ macro_rules! template_detectors {
 }
 
 // The detectors of log templates: one file and one line each. A service has `log_errors`, metric series have theirs in
-// `metric`.
+// `metric/`.
 template_detectors! {
     LogBurst: log_burst::LogBurst;
     LogNovelty: log_novelty::LogNovelty;

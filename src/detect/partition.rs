@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    metric::Allowed,
     requests::{Requests, TracedLine},
     series::{self, Series},
     source::Source,
@@ -33,7 +34,7 @@ crate::model::words!(
         Stale = "stale",
         /// `detect.max_services` are watched already, none of them idle.
         Services = "services",
-        /// `detect.max_series` of its service are watched already.
+        /// `detect.max_series` of its service, or `detect.max_all_series`, are watched already, none of them idle.
         Series = "series",
     }
 );
@@ -46,6 +47,9 @@ pub struct Partition {
     /// Its share of `detect.max_services`.
     #[serde(skip)]
     max_services: usize,
+    /// Its share of `detect.max_all_series`.
+    #[serde(skip)]
+    max_all_series: usize,
     services: HashMap<String, Service>,
     /// Requests of the last hour; whoever takes over begins anew with them.
     #[serde(skip)]
@@ -74,10 +78,15 @@ struct Service {
     last_arrival: Timestamp,
     /// When a series was last refused for want of room, and how many samples were so far.
     crowded: Option<(Timestamp, u64)>,
+    /// When it was last looked for series that make room.
+    #[serde(skip)]
+    searched: Option<Timestamp>,
 }
 
 /// A service that is silent for so long may make room for another; one that was crowded says so for so long.
 const IDLE: std::time::Duration = std::time::Duration::from_secs(600);
+/// How often a crowded service is looked through for a series that makes room.
+const SEARCH_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 const MAX_SERIES_SHOWN: usize = 50;
 /// A record that was heard so much later than now was heard before the clock was set back.
 const SET_BACK: std::time::Duration = std::time::Duration::from_secs(60);
@@ -90,6 +99,7 @@ impl Partition {
         Self {
             settings: settings.clone(),
             max_services: settings.max_services.div_ceil(partitions.max(1)),
+            max_all_series: settings.max_all_series.div_ceil(partitions.max(1)),
             services: HashMap::new(),
             requests: Requests::default(),
             max_spans: settings.max_spans.div_ceil(partitions.max(1)),
@@ -195,13 +205,20 @@ impl Partition {
             return Some(Unjudged::Services);
         };
         let key = series::key(sample);
-        if !service.series.contains_key(&key) && service.series.len() >= self.settings.max_series {
+        let allowed = Allowed::new(&self.settings, service.series.len());
+        if let Some(series) = service.series.get_mut(&key) {
+            return (!series.sample(sample, now, &allowed, out)).then_some(Unjudged::Stale);
+        }
+        let everywhere = self.services.values().map(|service| service.series.len()).sum::<usize>();
+        let Some(service) = self.services.get_mut(&sample.service) else { return Some(Unjudged::Services) };
+        let full = service.series.len() >= self.settings.max_series || everywhere >= self.max_all_series;
+        if full && !service.forget_idle(now, self.settings.adapt_after) {
             let so_far = service.crowded.map_or(0, |(_, n)| n);
             service.crowded = Some((now, so_far + 1));
             return Some(Unjudged::Series);
         }
-        let series = service.series.entry(key).or_insert_with(|| Series::new(sample));
-        (!series.sample(sample, now, &self.settings, out)).then_some(Unjudged::Stale)
+        service.series.entry(key).or_insert_with(|| Series::new(sample)).sample(sample, now, &allowed, out);
+        None
     }
 
     fn gap(&mut self, gap: &Gap, now: Timestamp) {
@@ -231,7 +248,8 @@ impl Partition {
             if let Some(source) = &mut service.logs {
                 source.tick(now, &self.settings, out);
             }
-            service.series.values_mut().for_each(|series| series.tick(now, &self.settings, out));
+            let adapt_after = self.settings.adapt_after;
+            service.series.values_mut().for_each(|series| series.tick(now, adapt_after, out));
         }
     }
 
@@ -347,13 +365,35 @@ fn room<'a>(
 
 impl Service {
     fn new(now: Timestamp) -> Self {
-        Self { logs: None, series: HashMap::new(), gaps: BTreeMap::new(), last_arrival: now, crowded: None }
+        Self {
+            logs: None,
+            series: HashMap::new(),
+            gaps: BTreeMap::new(),
+            last_arrival: now,
+            crowded: None,
+            searched: None,
+        }
     }
 
     /// What came for it was lost for a while: no gap in what arrives means anything about that time.
     fn interrupted(&mut self) {
         self.logs.iter_mut().for_each(Source::interrupted);
         self.series.values_mut().for_each(Series::interrupted);
+    }
+
+    /// Lets the series that has been silent the longest make room, if that is longer than `idle`: pods come and go.
+    fn forget_idle(&mut self, now: Timestamp, idle: std::time::Duration) -> bool {
+        if self.searched.is_some_and(|at| clock::between(at, now) < SEARCH_EVERY) {
+            return false;
+        }
+        let silent = |series: &Series| series.last_at().filter(|at| clock::between(*at, now) > idle);
+        let candidates = self.series.iter().filter_map(|(key, series)| Some((silent(series)?, *key)));
+        let Some((_, key)) = candidates.min() else {
+            self.searched = Some(now);
+            return false;
+        };
+        metrics::DETECT_FORGOTTEN_SERIES.inc();
+        self.series.remove(&key).is_some()
     }
 
     /// Why silence about this service would not mean health, if so.

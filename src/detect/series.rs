@@ -1,48 +1,43 @@
 //! One metric series: orders its samples, turns counters into rates, asks the detector, hands on onsets and ends.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    metric::{Metric, MetricVerdict},
+    metric::{Allowed, Change, Metric, Onset},
+    recent_samples::RecentSamples,
     source::ended,
     templates::hash,
 };
 use crate::{
     clock,
-    config::Detect,
     model::{
-        AnomalyEvent, AnomalyKind, Labels, Per, Phrase, Sample, SeriesSummary, Severity,
+        AnomalyEvent, AnomalyKind, Labels, Per, Sample, SeriesSummary, Severity,
         case::{CaseSeries, Sym},
     },
     redact,
 };
 
-/// State of one series, about 4 KB.
+/// State of one series: below a kilobyte, half a kilobyte of last samples, and its name.
 #[derive(Serialize, Deserialize)]
 pub struct Series {
-    name: String,
-    labels: Labels,
+    /// Name and labels, as JSON: a map of them would take more than all that was learned.
+    name: Box<str>,
     counter: bool,
-    falls: u32,
-    last: Option<(Timestamp, f64)>,
-    /// The usual time between samples.
-    interval: f64,
+    falls: u8,
+    /// Microseconds since the epoch and raw value of the last sample.
+    last: Option<(i64, f64)>,
     metric: Metric,
-    recent: VecDeque<(Timestamp, f64)>,
+    recent: RecentSamples,
     open: Option<Box<AnomalyEvent>>,
 }
 
-const KEPT: usize = 64;
-/// Silence of fewer seconds, or of fewer usual intervals, is not yet a gap.
-const MIN_GAP: f64 = 15.0;
-const MISSED: f64 = 5.0;
 /// A sample from further ahead comes from a wrong clock.
 const MAX_AHEAD: Duration = Duration::from_secs(60);
-const FALLS_OF_NO_COUNTER: u32 = 5;
+const FALLS_OF_NO_COUNTER: u8 = 5;
 
 /// What identifies a series within its service. The same after a restart.
 pub fn key(sample: &Sample) -> u64 {
@@ -54,14 +49,12 @@ impl Series {
     pub fn new(sample: &Sample) -> Self {
         let counter = ["_total", "_count", "_sum", "_bucket"].iter().any(|end| sample.name.ends_with(end));
         Self {
-            name: sample.name.clone(),
-            labels: sample.labels.clone(),
+            name: json!([sample.name, sample.labels]).to_string().into(),
             counter,
             falls: 0,
             last: None,
-            interval: 0.0,
             metric: Metric::default(),
-            recent: VecDeque::new(),
+            recent: RecentSamples::default(),
             open: None,
         }
     }
@@ -71,35 +64,27 @@ impl Series {
         &mut self,
         sample: &Sample,
         now: Timestamp,
-        settings: &Detect,
+        allowed: &Allowed,
         out: &mut Vec<AnomalyEvent>,
     ) -> bool {
-        let Some((last_at, last_value)) = self.last else {
-            self.last = Some((sample.at, sample.value));
+        let at_us = sample.at.as_microsecond();
+        let Some((last_us, last_value)) = self.last else {
+            self.last = Some((at_us, sample.value));
             if !self.counter {
-                self.value(sample, sample.value, settings, out);
+                self.value(sample, sample.value, allowed, out);
             }
             return true;
         };
-        if sample.at <= last_at {
-            return self.rewind(sample, last_at, now);
+        if at_us <= last_us {
+            return self.rewind(sample, clock::from_micros(last_us), now);
         }
-        if self.missing(sample.at) {
-            self.metric.interrupted();
-        }
-        let step = clock::between(last_at, sample.at).as_secs_f64();
-        self.interval = if self.interval == 0.0 {
-            step
-        } else {
-            self.interval + (step.min(4.0 * self.interval) - self.interval) / 8.0
-        };
-        self.metric.fade((step * 1e6) as i64);
-        self.last = Some((sample.at, sample.value));
+        let step = (at_us - last_us) as f64 / 1e6;
+        self.last = Some((at_us, sample.value));
         match (self.counter, sample.value - last_value) {
-            (false, _) => self.value(sample, sample.value, settings, out),
+            (false, _) => self.value(sample, sample.value, allowed, out),
             // The process began anew: how much came in between is unknown.
             (true, rise) if rise < 0.0 => self.fell(),
-            (true, rise) => self.value(sample, rise / step, settings, out),
+            (true, rise) => self.value(sample, rise / step, allowed, out),
         }
         true
     }
@@ -119,7 +104,8 @@ impl Series {
         let wrong = last_at > clock::after(now, MAX_AHEAD) && sample.at <= clock::after(now, MAX_AHEAD);
         if wrong {
             self.metric.interrupted();
-            self.last = Some((sample.at, sample.value));
+            self.recent.clear();
+            self.last = Some((sample.at.as_microsecond(), sample.value));
         }
         wrong
     }
@@ -135,46 +121,42 @@ impl Series {
         }
     }
 
-    fn value(&mut self, sample: &Sample, value: f64, settings: &Detect, out: &mut Vec<AnomalyEvent>) {
+    fn value(&mut self, sample: &Sample, value: f64, allowed: &Allowed, out: &mut Vec<AnomalyEvent>) {
         if !value.is_finite() {
             return;
         }
-        if self.recent.len() == KEPT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back((sample.at, value));
-        let adapt = i64::try_from(settings.adapt_after.as_micros()).unwrap_or(i64::MAX);
-        let verdict =
-            self.metric.push(sample.at.as_microsecond(), value, adapt, settings.false_alarms_per_day);
-        match verdict {
-            Some(MetricVerdict::Onset { value, low, high, detail }) => {
-                let event = self.onset(sample, value, (low, high), detail);
+        self.recent.push(sample.at.as_millisecond(), value);
+        let verdict = self.metric.push(sample.at.as_microsecond(), value, allowed);
+        match verdict.change {
+            Some(Change::Onset(onset)) => {
+                let event = self.onset(sample, &onset, verdict.score);
                 out.push(event.clone());
                 self.open = Some(Box::new(event));
             }
-            Some(MetricVerdict::End { detail }) => self.end(detail, sample.at, out),
+            Some(Change::End { detail }) => self.end(detail, sample.at, out),
             None => {}
         }
     }
 
-    fn onset(&self, sample: &Sample, value: f64, (low, high): (f64, f64), mut detail: Value) -> AnomalyEvent {
-        let (series, value) = (self.title(), short(value));
+    fn onset(&self, sample: &Sample, onset: &Onset, score: f32) -> AnomalyEvent {
+        let (name, series) = (self.name().0, self.title());
         let per = if self.counter { Per::Second } else { Per::Nothing };
-        let (low, high) = (short(low), short(high));
-        let title = match low == high {
-            true => Phrase::MetricUsuallyConstant { series, value, usual: low, per },
-            false => Phrase::MetricUsuallyBetween { series, value, low, high, per },
+        let direction = match onset.direction {
+            1 => Some("up"),
+            -1 => Some("down"),
+            _ => None,
         };
-        if let Value::Object(detail) = &mut detail {
-            detail.insert("series".into(), json!(self.title()));
-            detail.insert("name".into(), json!(self.name));
-        }
+        let detail = json!({
+            "reason": onset.word(), "direction": direction, "value": onset.value,
+            "expected": { "low": onset.low, "high": onset.high },
+            "score": (f64::from(score) * 1e3).round() / 1e3, "series": series, "name": name,
+        });
         AnomalyEvent {
             kind: AnomalyKind::Metric,
             key: format!("{}/{}/{:016x}", AnomalyKind::Metric, sample.service, key(sample)),
             service: sample.service.clone(),
             severity: Severity::Warning,
-            title: title.into(),
+            title: onset.title(series, per).into(),
             detail,
             started_at: sample.at,
             ended_at: None,
@@ -182,10 +164,10 @@ impl Series {
     }
 
     /// Ends an anomaly whose series has been silent for so long that nobody will tell us more.
-    pub fn tick(&mut self, now: Timestamp, settings: &Detect, out: &mut Vec<AnomalyEvent>) {
-        let Some((last_at, _)) = self.last else { return };
-        if clock::between(last_at, now) > settings.adapt_after
-            && let Some(MetricVerdict::End { detail }) = self.metric.abandon()
+    pub fn tick(&mut self, now: Timestamp, adapt_after: Duration, out: &mut Vec<AnomalyEvent>) {
+        let Some(last_at) = self.last_at().filter(|_| self.open.is_some()) else { return };
+        if clock::between(last_at, now) > adapt_after
+            && let Some(Change::End { detail }) = self.metric.abandon()
         {
             self.end(detail, now, out);
         }
@@ -199,79 +181,78 @@ impl Series {
 
     /// True if samples that should be there by `now` are not.
     pub fn missing(&self, now: Timestamp) -> bool {
-        let Some((last_at, _)) = self.last else { return false };
-        let limit = (MISSED * self.interval).max(MIN_GAP);
-        clock::between(last_at, now) > Duration::from_secs_f64(limit)
+        let Some(last_at) = self.last_at() else { return false };
+        clock::between(last_at, now) > Duration::from_secs_f64(self.metric.gap_s())
     }
 
     pub fn last_at(&self) -> Option<Timestamp> {
-        self.last.map(|(at, _)| at)
+        self.last.map(|(at_us, _)| clock::from_micros(at_us))
+    }
+
+    fn name(&self) -> (String, Labels) {
+        serde_json::from_str(&self.name).unwrap_or_default()
     }
 
     /// The name with its labels, as Prometheus writes it; secrets masked, for it is shown.
     pub fn title(&self) -> String {
-        let labels: Vec<String> = self.labels.iter().map(|(k, v)| format!("{k}={v:?}")).collect();
+        let (name, labels) = self.name();
+        let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v:?}")).collect();
         let title = match labels.is_empty() {
-            true => self.name.clone(),
-            false => format!("{}{{{}}}", self.name, labels.join(",")),
+            true => name,
+            false => format!("{name}{{{}}}", labels.join(",")),
         };
         redact::mask(&title)
     }
 
     /// What is kept of it since `from` (microseconds), for a ranking.
     pub fn recall(&self, service: Sym, from: i64) -> Option<CaseSeries> {
-        let points: Vec<_> = self
-            .recent
-            .iter()
-            .map(|(at, value)| (at.as_microsecond(), *value))
-            .filter(|p| p.0 >= from)
-            .collect();
+        let last_ms = self.last_at()?.as_millisecond();
+        let at_us = self.recent.iter(last_ms).map(|(at_ms, value)| (at_ms * 1000, value));
+        let points: Vec<_> = at_us.filter(|point| point.0 >= from).collect();
         (!points.is_empty()).then(|| CaseSeries { service, metric: self.title(), points })
     }
 
     /// What it did in a window; none if it did nothing.
     pub fn summary(&self, from: Timestamp, to: Timestamp) -> Option<SeriesSummary> {
-        let inside: Vec<_> = self.recent.iter().filter(|(at, _)| (from..to).contains(at)).collect();
-        let (last_at, last) = **inside.last()?;
+        let last_ms = self.last_at()?.as_millisecond();
+        let (from, to) = (from.as_millisecond(), to.as_millisecond());
+        let inside: Vec<_> = self.recent.iter(last_ms).filter(|(at, _)| (from..to).contains(at)).collect();
+        let (last_ms, last) = *inside.last()?;
         let values = || inside.iter().map(|(_, value)| *value);
+        let (name, labels) = self.name();
         Some(SeriesSummary {
-            name: self.name.clone(),
-            labels: self.labels.clone(),
+            name,
+            labels,
             count: inside.len(),
             min: values().fold(f64::INFINITY, f64::min),
             max: values().fold(f64::NEG_INFINITY, f64::max),
             mean: values().map(|value| value / inside.len() as f64).sum(),
             last,
-            last_at,
+            last_at: clock::from_micros(last_ms * 1000),
             usual: self.metric.range(),
         })
     }
 }
 
-/// Three significant digits, without a tail of zeros.
-fn short(value: f64) -> String {
-    if value == 0.0 {
-        return "0".into();
-    }
-    let digits = value.abs().log10().floor();
-    if !(-5.0..15.0).contains(&digits) {
-        return format!("{value:.2e}");
-    }
-    let decimals = (2.0 - digits).max(0.0) as usize;
-    let text = format!("{value:.decimals$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::short;
+    use super::*;
 
     #[test]
-    fn numbers_are_short() {
-        let texts: Vec<_> = [0.0, 1.0, 0.123456, 12.3456, 1234.5, -0.5, 1e-9, 1e20, 100.0]
-            .iter()
-            .map(|v| short(*v))
-            .collect();
-        assert_eq!(texts, ["0", "1", "0.123", "12.3", "1234", "-0.5", "1.00e-9", "1.00e20", "100"]);
+    fn a_series_takes_a_kilobyte_beside_its_name_and_its_last_samples() {
+        let sample = Sample {
+            at: Timestamp::UNIX_EPOCH,
+            name: "http_request_duration_seconds".into(),
+            service: "shop".into(),
+            labels: [("instance".into(), "10.0.0.17:8080".into()), ("path".into(), "/cart".into())].into(),
+            value: 1.0,
+        };
+        let series = Series::new(&sample);
+        let judging = size_of::<Series>() - size_of::<RecentSamples>();
+        assert!(judging <= 1024 && size_of::<RecentSamples>() <= 520, "{judging} bytes");
+        assert_eq!(
+            series.title(),
+            r#"http_request_duration_seconds{instance="10.0.0.17:8080",path="/cart"}"#
+        );
     }
 }

@@ -39,7 +39,7 @@ pub use language::Language;
 pub use matcher::{Matcher, Matchers, all_match};
 pub use message::{Message, MessageState};
 pub use offer::{Offer, OfferedParam};
-pub use phrase::{Facts, Lead, Listed, Per, Phrase, Seconds, SeriesCount, Short, Span, Times};
+pub use phrase::{Facts, Lead, Listed, Per, Phrase, Seconds, SeriesCount, Short, Span, Times, Values};
 pub use plan::{Action, Approval, ApprovalState, Expect, Guards, Plan, PlanStep, Probe, Rate, Verify};
 pub use run::{Phase, Run, RunState, StepRecord, StepState};
 pub use said::Said;

@@ -100,6 +100,27 @@ phrases! {
     MetricUsuallyBetween { series: String, value: String, low: String, high: String, per: Per }
         "`{series}` is {value}{per}, usually {low}–{high}{per}",
         "`{series}`: {value}{per}, обычно {low}–{high}{per}";
+    MetricRose { series: String, now: String, before: String, of: Values, per: Per }
+        "`{series}` has risen to {now}{per} in the mean of its last {of}, from {before}{per}",
+        "`{series}`: среднее выросло до {now}{per} с {before}{per} (окно: {of})";
+    MetricFell { series: String, now: String, before: String, of: Values, per: Per }
+        "`{series}` has fallen to {now}{per} in the mean of its last {of}, from {before}{per}",
+        "`{series}`: среднее упало до {now}{per} с {before}{per} (окно: {of})";
+    MetricSwingsMore { series: String }
+        "`{series}` swings more than it usually does",
+        "`{series}`: колеблется сильнее обычного";
+    MetricSwingsLess { series: String }
+        "`{series}` swings less than it usually does",
+        "`{series}`: колеблется слабее обычного";
+    MetricOffHour { series: String, value: String, usual: String, per: Per }
+        "`{series}` is {value}{per}, usually about {usual}{per} at this hour",
+        "`{series}`: {value}{per}, в этот час обычно около {usual}{per}";
+    MetricCourse { series: String, of: Values }
+        "`{series}`: its last {of} take a course that was never seen",
+        "`{series}`: такого хода ещё не было (окно: {of})";
+    MetricDistribution { series: String, of: Values }
+        "`{series}`: its last {of} are spread otherwise than they usually are",
+        "`{series}`: значения распределены не так, как обычно (окно: {of})";
 
     // Evidence.
     FactsGathered { facts: Facts, ids: String } "{facts} gathered ({ids})", "Собрано: {facts} ({ids})";
@@ -666,6 +687,8 @@ counted! {
     Times ["times", "times"], ["раз", "раза", "раз"];
     /// `6 facts`.
     Facts ["fact", "facts"], ["факт", "факта", "фактов"];
+    /// `16 values`.
+    Values ["value", "values"], ["значение", "значения", "значений"];
     /// `2 more series`.
     SeriesCount ["more series", "more series"], ["ряд", "ряда", "рядов"];
 }

@@ -169,6 +169,8 @@ pub fn settings(shape: &Shape, kind: Kind) -> serde_json::Value {
     serde_json::json!({ "detect": {
         "max_services": (shape.services * 2).clamp(500, 100_000),
         "max_series": series.clamp(500, 100_000),
+        // Services are spread unevenly over the partitions, which share this bound.
+        "max_all_series": (series * shape.services as usize * 2).clamp(100_000, 10_000_000),
     } })
 }
 

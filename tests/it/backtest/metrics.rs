@@ -1,0 +1,124 @@
+use std::path::Path;
+
+use aiops::{
+    config::Detect,
+    detect::{Allowed, Change, Metric},
+};
+
+use super::series::{Fault, make};
+use crate::cli::run;
+
+/// A daily wave with noise, one value each five minutes, and a shift that lasts.
+fn series(rows: u32) -> String {
+    let row = |k: u32| {
+        let noise = f64::from(k.wrapping_mul(2_654_435_761) >> 16) / 65_536.0;
+        let day = (f64::from(k) / 288.0 * std::f64::consts::TAU).sin();
+        let value = 100.0 + 20.0 * day + 3.0 * noise + if k >= 1500 { 60.0 } else { 0.0 };
+        let (day, minute) = (k / 288, k % 288 * 5);
+        format!("2026-03-{:02}T{:02}:{:02}:00Z,{value:.3}\n", day + 1, minute / 60, minute % 60)
+    };
+    (0..rows).fold("timestamp,value\n".into(), |text, k| text + &row(k))
+}
+
+fn backtest(dir: &Path, input: &str) -> (i32, String, String, Vec<String>) {
+    std::fs::write(dir.join("in.csv"), input).expect("written");
+    let _ = std::fs::remove_file(dir.join("out.csv"));
+    let (code, out, err) = run(dir, &["backtest", "metrics", "--input", "in.csv", "--output", "out.csv"]);
+    let rows = std::fs::read_to_string(dir.join("out.csv")).unwrap_or_default();
+    (code, out, err, rows.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn every_row_is_judged_by_the_rows_before_it_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (whole, part) = (series(2000), series(1600));
+    let (code, out, err, rows) = backtest(dir.path(), &whole);
+    assert_eq!((code, err.as_str(), rows.len()), (0, "", 2001));
+    assert_eq!(rows[0], "timestamp,value,score,anomaly");
+    for (row, given) in rows.iter().zip(whole.lines()).skip(1) {
+        let fields: Vec<&str> = row.split(',').collect();
+        assert_eq!(fields[..2].join(","), given);
+        assert!((0.0..=1.0).contains(&fields[2].parse::<f64>().expect("a score")), "{row}");
+        assert!(["0", "1"].contains(&fields[3]), "{row}");
+    }
+    let found: Vec<usize> = (1..rows.len()).filter(|k| rows[*k].ends_with(",1")).collect();
+    assert!(found.iter().any(|k| (1501..1510).contains(k)), "{found:?}");
+    assert!(out.contains("`value` is 1") && out.contains(", usually "), "{out}");
+    assert!(out.trim_end().ends_with(&format!("2000 values, {} anomalies", found.len())), "{out}");
+    assert_eq!(backtest(dir.path(), &part).3, rows[..1601], "what is still to come changes nothing");
+}
+
+#[test]
+fn a_bad_row_is_named_and_nothing_is_written() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (code, out, err, rows) = backtest(dir.path(), &(series(5) + "2026-03-01T00:30:00Z,many\n"));
+    assert_eq!((code, out.as_str(), rows.len()), (1, "", 0));
+    assert_eq!(err, "aiops: in.csv:7: \"many\" is no number\n");
+}
+
+/// Values after the onset in which an anomaly must be found.
+const SOON: usize = 120;
+const SEEDS: u64 = 9;
+
+/// Found of `SEEDS`, the median delay in values, and false alarms in a thousand values before the onset.
+fn score(fault: Fault) -> (usize, usize, f64) {
+    let allowed = Allowed::new(&Detect::default(), 1);
+    let (mut delays, mut false_alarms, mut before) = (Vec::new(), 0, 0);
+    for seed in 0..SEEDS {
+        let made = make(fault, seed);
+        let mut metric = Metric::default();
+        let at = |row: usize| (1_600_000_000 + row as i64 * made.step_s) * 1_000_000;
+        let alarms: Vec<usize> = (0..made.values.len())
+            .filter(|row| {
+                let verdict = metric.push(at(*row), made.values[*row], &allowed);
+                matches!(verdict.change, Some(Change::Onset(_)))
+            })
+            .collect();
+        let onset = made.onset.unwrap_or(made.values.len());
+        before += onset;
+        false_alarms += alarms.iter().filter(|row| **row < onset).count();
+        let soon = onset..onset + SOON;
+        delays.extend(alarms.iter().find(|row| soon.contains(*row)).map(|row| row - onset));
+    }
+    delays.sort_unstable();
+    let median = delays.get(delays.len() / 2).copied().unwrap_or(SOON);
+    (delays.len(), median, f64::from(false_alarms as u32) * 1000.0 / before as f64)
+}
+
+#[test]
+fn faults_of_every_kind_are_found_soon_and_calm_is_left_alone() {
+    let mut table = String::new();
+    let mut wrong = Vec::new();
+    let (mut all_found, mut all_false) = (0, 0.0);
+    for fault in Fault::ALL {
+        let (found, delay, false_alarms) = score(fault);
+        table += &format!(
+            "{fault:?}: {found} of {SEEDS}, after {delay} values, {false_alarms:.2} false in 1,000\n"
+        );
+        if found < least(fault) || delay > slowest(fault) || false_alarms > 1.6 {
+            wrong.push(fault);
+        }
+        all_found += found;
+        all_false += false_alarms / Fault::ALL.len() as f64;
+    }
+    assert!(
+        wrong.is_empty() && all_found >= 121 && all_false <= 1.1,
+        "{wrong:?}, {all_found}, {all_false:.2}\n{table}"
+    );
+}
+
+/// How many of `SEEDS` must be found.
+fn least(fault: Fault) -> usize {
+    if fault == Fault::Nothing { 0 } else { 8 }
+}
+
+/// After how many values at most, in the median.
+fn slowest(fault: Fault) -> usize {
+    match fault {
+        Fault::Nothing => SOON,
+        Fault::SmallLevel | Fault::SwingsMore | Fault::WaveMissing => 12,
+        Fault::Flat => 28,
+        Fault::Drift | Fault::Bursts => 55,
+        _ => 2,
+    }
+}
