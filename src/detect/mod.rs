@@ -358,6 +358,10 @@ impl Telemetry for Detectors {
         self.lock(index).recent(service, from, to, crate::clock::now())
     }
 
+    fn has_heard(&self) -> bool {
+        (0..self.partitions.len()).any(|i| self.ours[i].load(Relaxed) && self.lock(i).heard().0.is_some())
+    }
+
     fn recall(&self, case: &mut Case, from: Timestamp) -> bool {
         let ours = || (0..self.partitions.len()).filter(|i| self.ours[*i].load(Relaxed));
         // One bound for all: a trace whose lines were left out must not seem to have none.

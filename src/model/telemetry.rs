@@ -161,6 +161,9 @@ pub trait Telemetry: Send + Sync {
     /// What is known of `service` between `from` and `to` (half open).
     fn recent(&self, service: &str, from: Timestamp, to: Timestamp) -> RecentTelemetry;
 
+    /// False where no telemetry came since the start.
+    fn has_heard(&self) -> bool;
+
     /// Adds what is kept of all services since `from` to a case: lines by template and minute, series, and a fair sample of
     /// requests. False if some services are watched elsewhere, so that they are not in it.
     fn recall(&self, case: &mut Case, from: Timestamp) -> bool;

@@ -97,7 +97,7 @@ struct Found {
 #[derive(Serialize)]
 pub struct Judged {
     pub judged: f64,
-    /// Counted as evidence, but too late, stale, or without room.
+    /// Counted as evidence, but too late, stale, or without room; or sampled out before, under overload.
     pub unjudged: f64,
     /// Records that were told to come again.
     refused: f64,
@@ -220,7 +220,8 @@ impl Shape {
         let accepted = load.accepted as f64;
         let seen = |values: &Values| {
             let judged = values.get("aiops_detect_records_total");
-            (judged, values.sum("aiops_detect_unjudged_total"))
+            let sampled_out = values.sum("aiops_intake_sampled_out_total");
+            (judged, values.sum("aiops_detect_unjudged_total") + sampled_out)
         };
         scraper
             .until(Duration::from_millis(50), PATIENCE, |values| {
@@ -288,7 +289,7 @@ impl Found {
         row("generator CPU, µs per record", Some(j.whole_cost.generator_us.to_string()));
         row("Redis CPU, µs per record", self.redis_us.map(|us| us.to_string()));
         row("judged", Some(count(j.judged)));
-        row("too late, stale or without room", Some(count(j.unjudged)));
+        row("too late, stale, without room or sampled out", Some(count(j.unjudged)));
         row("refused, to come again", Some(count(j.refused)));
         super::load_rows(&mut report, "record", &[&self.load]);
         head + &report.text() + &super::thread_lines("record", &[&self.load])

@@ -32,6 +32,10 @@ impl Source for Ranking {
         SourceName::Ranking
     }
     async fn gather(&self, about: &About, access: &Access) -> anyhow::Result<Found> {
+        // Without logs, metrics and spans there is nothing to rank, at none of a storm's diagnoses.
+        if !access.telemetry.has_heard() {
+            return Ok(Found::default());
+        }
         let changes = announced(about, access).await?;
         let (telemetry, settings, of) = (access.telemetry.clone(), access.settings.clone(), about.clone());
         // Some tenths of a second of computing where much is kept.
@@ -61,7 +65,7 @@ impl Source for Ranking {
 
 async fn announced(about: &About, access: &Access) -> anyhow::Result<Vec<Change>> {
     let from = clock::before(about.incident.started_at, access.settings.diagnose.change_window);
-    let mut tx = access.store.read().await?;
+    let mut tx = access.store.read_few().await?;
     let mut found = changes::between(&mut tx, from, about.now).await?;
     found.truncate(MAX_CHANGES);
     Ok(found)
