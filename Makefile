@@ -29,7 +29,7 @@ deps: ## the servers that the tests talk to
 bench: ## the inner loops, each by itself
 	cargo bench --locked
 
-bench-all: build ## everything that docs/performance.md states; a quarter of an hour on a quiet machine
+bench-all: build ## everything that docs/performance.md states; some 40 minutes on a quiet machine
 	tests/bench.sh target/release/aiops
 
 clean:

@@ -19,6 +19,7 @@ pub mod decide;
 pub mod detect;
 pub mod diagnose;
 pub mod export;
+mod gamma;
 pub mod http;
 pub mod http_client;
 pub mod ids;

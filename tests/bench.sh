@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures everything that docs/performance.md states, in one go (a quarter of an hour on two quiet cores), and writes it to a directory:
+# Measures everything that docs/performance.md states, in one go (some 40 minutes on two quiet cores), and writes it to a directory:
 #   make build && tests/bench.sh target/release/aiops [OUT]
 # Each figure is one `aiops bench` command; OUT/all.txt holds what they said. Beside aiops it starts an Alertmanager ($ALERTMANAGER, else
 # 0.28.1, built once by tests/real/alertmanager.sh, else Debian's) a PostgreSQL that syncs, and a Redis.

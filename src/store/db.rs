@@ -21,7 +21,7 @@ use tracing::Instrument;
 
 use super::{
     damage,
-    inline::{Failure, For, Inline},
+    inline::{self, Failure, For, Inline},
     migrate::{MigrateWhen, Standing},
     readers::{Look, Readers},
     writer::{Turn, Writer},
@@ -391,13 +391,11 @@ async fn open_file(path: &Path, thread: &'static str) -> anyhow::Result<(SqliteC
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(Duration::from_secs(5))
+        .busy_timeout(inline::BUSY)
         .pragma("temp_store", "memory")
-        // In kilobytes: what a batch of correlation touches fits, and is not read from the system for each batch.
-        .pragma("cache_size", "-16384")
-        // In pages: a flood changes the same ones again and again, and only their last state is written back.
-        .pragma("wal_autocheckpoint", "4000")
-        .statement_cache_capacity(256)
+        .pragma("cache_size", format!("-{}", inline::WRITER_CACHE))
+        .pragma("wal_autocheckpoint", inline::CHECKPOINT.to_string())
+        .statement_cache_capacity(inline::STATEMENTS)
         .thread_name(move |_| thread.into());
     let write = lite_pool(1)
         .connect_with(options.clone())
@@ -408,7 +406,10 @@ async fn open_file(path: &Path, thread: &'static str) -> anyhow::Result<(SqliteC
 }
 
 async fn readers(options: SqliteConnectOptions, most: u32) -> sqlx::Result<SqlitePool> {
-    let options = options.read_only(true).pragma("cache_size", "-2048").thread_name(|_| "sql-read".into());
+    let options = options
+        .read_only(true)
+        .pragma("cache_size", format!("-{}", inline::READER_CACHE))
+        .thread_name(|_| "sql-read".into());
     lite_pool(most).min_connections(1).connect_with(options).await
 }
 

@@ -43,15 +43,21 @@ pub enum For {
 }
 
 /// How long to wait for a lock that another process holds.
-const BUSY: Duration = Duration::from_secs(5);
+pub const BUSY: Duration = Duration::from_secs(5);
+/// In kilobytes: what a batch of correlation touches fits, and is not read from the system for each batch.
+pub const WRITER_CACHE: i64 = 16_384;
+pub const READER_CACHE: i64 = 2048;
+/// In pages: a flood changes the same ones again and again, and only their last state is written back.
+pub const CHECKPOINT: i64 = 4000;
+/// Prepared statements that are kept.
+pub const STATEMENTS: usize = 256;
 
 impl Inline {
     /// Opens a file that is there and has its schema.
     pub fn open(path: &Path, purpose: For) -> Result<Self> {
         let (mode, cache) = match purpose {
-            // In kilobytes: what a batch of correlation touches fits, and is not read from the system for each batch.
-            For::Writing => (OpenFlags::SQLITE_OPEN_READ_WRITE, -16384),
-            For::Reading => (OpenFlags::SQLITE_OPEN_READ_ONLY, -2048),
+            For::Writing => (OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE),
+            For::Reading => (OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE),
         };
         let open = || -> rusqlite::Result<rusqlite::Connection> {
             // Only one thread at a time has it: it is not shared, and SQLite need not lock it.
@@ -60,10 +66,9 @@ impl Inline {
             c.pragma_update(None, "synchronous", "FULL")?;
             c.pragma_update(None, "foreign_keys", "ON")?;
             c.pragma_update(None, "temp_store", "MEMORY")?;
-            c.pragma_update(None, "cache_size", cache)?;
-            // In pages: a flood changes the same ones again and again, and only their last state is written back.
-            c.pragma_update(None, "wal_autocheckpoint", 4000)?;
-            c.set_prepared_statement_cache_capacity(256);
+            c.pragma_update(None, "cache_size", -cache)?;
+            c.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
+            c.set_prepared_statement_cache_capacity(STATEMENTS);
             Ok(c)
         };
         open().map(Self).map_err(failed)

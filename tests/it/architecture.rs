@@ -9,7 +9,7 @@ use std::{
 /// that whoever adds one says where it lives.
 const FLOORS: [&[&str]; 8] = [
     &["model"],
-    &["alarm", "clock", "http_client", "ids", "metrics", "redact", "retry", "threads"],
+    &["alarm", "clock", "gamma", "http_client", "ids", "metrics", "redact", "retry", "threads"],
     &["admission", "breaker", "config", "telemetry"],
     &["bot_api", "bus", "llm", "playbook", "prometheus_api", "search", "slack_api", "store"],
     &["owned", "steer", "steps", "worker"],

@@ -1,30 +1,6 @@
 //! Weighs counts: how much likelier is the window if its share changed than if it only drifted.
 
-/// ln Γ(x), x > 0 (Lanczos, g = 7, n = 9; |error| < 1e-13; Numerical Recipes 3rd ed., section 6.1).
-pub fn ln_gamma(x: f64) -> f64 {
-    const C: [f64; 9] = [
-        0.999_999_999_999_809_9,
-        676.520_368_121_885_1,
-        -1_259.139_216_722_402_8,
-        771.323_428_777_653_1,
-        -176.615_029_162_140_6,
-        12.507_343_278_686_905,
-        -0.138_571_095_265_720_12,
-        9.984_369_578_019_572e-6,
-        1.505_632_735_149_311_6e-7,
-    ];
-    if x < 0.5 {
-        return (std::f64::consts::PI / (std::f64::consts::PI * x).sin()).ln() - ln_gamma(1.0 - x);
-    }
-    let x = x - 1.0;
-    let t = x + 7.5;
-    let sum = (1..9).fold(C[0], |s, i| s + C[i] / (x + i as f64));
-    0.5 * (2.0 * std::f64::consts::PI).ln() + (x + 0.5) * t.ln() - t + sum.ln()
-}
-
-fn ln_beta(a: f64, b: f64) -> f64 {
-    ln_gamma(a) + ln_gamma(b) - ln_gamma(a + b)
-}
+use crate::gamma::ln_beta;
 
 /// A share of `k` in `n`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,12 +59,6 @@ const DRIFT: f64 = 50.0;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn gamma_of_integers_is_the_factorial() {
-        assert!((ln_gamma(11.0) - 3_628_800_f64.ln()).abs() < 1e-9);
-        assert!((ln_gamma(0.5) - std::f64::consts::PI.sqrt().ln()).abs() < 1e-9);
-    }
 
     #[test]
     fn an_equal_share_is_no_evidence_and_novelty_much() {
