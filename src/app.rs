@@ -34,7 +34,7 @@ use crate::{
     model::{Anomaly, AnomalyEvent, Calls},
     notify,
     owned::Keeper,
-    pipeline::Pipeline,
+    pipeline::{Hands, Pipeline},
     playbook::Registry,
     redact,
     search::{Logs, elastic::Elastic},
@@ -163,7 +163,9 @@ impl Build {
         self.parts.start("bus", |stop| async move { bus.run(stop).await });
         let detectors = self.detectors(&committer, left_open);
         let outbox = Arc::new(notify::Deps::new(self.store.clone(), &self.settings)?);
-        let pipeline = self.pipeline(detectors.clone())?;
+        let tools = self.tools();
+        let act = act::Deps { store: self.store.clone(), tools: tools.clone() };
+        let pipeline = self.pipeline(detectors.clone(), tools)?;
         let (store, keeper) = (self.store.clone(), self.keeper.clone());
         if store.is_shared() {
             tracing::info!(replica = keeper.owner(), "this replica's name");
@@ -193,7 +195,7 @@ impl Build {
         self.schedules(&committer);
         self.exporter()?;
         let slack = self.listeners();
-        let server = self.server(committer, pipeline.act.clone(), outbox, slack, detectors)?;
+        let server = self.server(committer, act, outbox, slack, detectors)?;
         Ok(App {
             server,
             parts: self.parts,
@@ -237,14 +239,23 @@ impl Build {
         detectors
     }
 
-    fn pipeline(&self, detectors: Detectors) -> anyhow::Result<Arc<Pipeline>> {
+    fn tools(&self) -> Arc<Tools> {
+        Arc::new(Tools {
+            registry: self.registry.clone(),
+            http: self.http.clone(),
+            prometheus: self.settings.prometheus.clone(),
+            data_dir: self.settings.data_dir.clone(),
+        })
+    }
+
+    fn pipeline(&self, detectors: Detectors, tools: Arc<Tools>) -> anyhow::Result<Arc<Pipeline>> {
         let (settings, store) = (&self.settings, &self.store);
         let prompts =
             Prompts::load(&settings.diagnose.prompts).map_err(|wrong| anyhow::anyhow!(wrong.join("\n")))?;
         let access = Access {
             store: store.clone(),
             settings: settings.clone(),
-            http: self.http.clone(),
+            http: Some(self.http.clone()),
             breakers: self.breakers.clone(),
             telemetry: Arc::new(detectors),
             logs: self.logs.clone(),
@@ -256,12 +267,7 @@ impl Build {
             prompts: Arc::new(prompts),
             playbooks: self.registry.clone(),
         };
-        let tools = Arc::new(Tools {
-            registry: self.registry.clone(),
-            http: self.http.clone(),
-            prometheus: settings.prometheus.clone(),
-            data_dir: settings.data_dir.clone(),
-        });
+        let act = act::Deps { store: store.clone(), tools: tools.clone() };
         Ok(Arc::new(Pipeline {
             store: store.clone(),
             correlate: correlate::Deps {
@@ -272,8 +278,7 @@ impl Build {
             },
             diagnose,
             decide: decide::Deps { store: store.clone(), registry: self.registry.clone() },
-            act: act::Deps { store: store.clone(), tools: tools.clone() },
-            verify: verify::Deps { store: store.clone(), tools },
+            hands: Some(Hands { act, verify: verify::Deps { store: store.clone(), tools } }),
             admission: self.admission.clone(),
         }))
     }

@@ -1,6 +1,9 @@
 //! The one place that reads the wall clock.
 
-use std::sync::OnceLock;
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicI64, AtomicU64, Ordering},
+};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -9,7 +12,46 @@ static STARTED: OnceLock<std::time::Instant> = OnceLock::new();
 
 /// Now, in UTC, cut to microseconds (what the store keeps).
 pub fn now() -> Timestamp {
-    from_micros(Timestamp::now().as_microsecond())
+    match SET.load(Ordering::Relaxed) {
+        WALL => from_micros(Timestamp::now().as_microsecond()),
+        set => from_micros(set),
+    }
+}
+
+/// What a [`SetClock`] says, in microseconds; [`WALL`] while there is none.
+static SET: AtomicI64 = AtomicI64::new(WALL);
+const WALL: i64 = i64::MIN;
+static ASKED: AtomicU64 = AtomicU64::new(0);
+
+/// A clock that stands where it was set: while it lives, it is the time of the whole process, and ids are numbered instead of
+/// random. For replays, which must come out the same each time; nothing else may run beside one.
+pub struct SetClock(());
+
+impl SetClock {
+    /// # Panics
+    /// If there is one already.
+    pub fn at(at: Timestamp) -> Self {
+        let before = SET.swap(at.as_microsecond(), Ordering::Relaxed);
+        assert_eq!(before, WALL, "a process has one time");
+        ASKED.store(0, Ordering::Relaxed);
+        Self(())
+    }
+
+    pub fn set(&mut self, at: Timestamp) {
+        SET.store(at.as_microsecond(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for SetClock {
+    fn drop(&mut self) {
+        SET.store(WALL, Ordering::Relaxed);
+    }
+}
+
+/// While a [`SetClock`] lives: its time, and how often this was asked before.
+pub fn numbered() -> Option<(Timestamp, u64)> {
+    let set = SET.load(Ordering::Relaxed);
+    (set != WALL).then(|| (from_micros(set), ASKED.fetch_add(1, Ordering::Relaxed)))
 }
 
 /// Microseconds since the epoch to a time; what is out of range (only a damaged row can be) becomes the epoch.

@@ -4,7 +4,11 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 /// A UUID v7: unique, and sorts by the time of making.
 pub fn new() -> String {
-    uuid::Uuid::now_v7().to_string()
+    let Some((at, number)) = crate::clock::numbered() else { return uuid::Uuid::now_v7().to_string() };
+    let mut bytes = [0; 10];
+    bytes[2..].copy_from_slice(&number.to_be_bytes());
+    let ms = at.as_millisecond().try_into().unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(ms, &bytes).into_uuid().to_string()
 }
 
 /// 32 random bytes in URL-safe base64, for tokens; 43 characters.

@@ -19,7 +19,7 @@ use crate::{
     verify,
     worker::{Done, Worker},
 };
-use pace::Pace;
+pub use pace::Pace;
 
 /// Alerts that are correlated in one transaction, about: more would keep others waiting for the store.
 const BATCH: usize = 2000;
@@ -34,9 +34,15 @@ pub struct Pipeline {
     pub correlate: correlate::Deps,
     pub diagnose: diagnose::Deps,
     pub decide: decide::Deps,
+    /// None: nothing can be carried out.
+    pub hands: Option<Hands>,
+    pub admission: Arc<Admission>,
+}
+
+/// What changes the world outside.
+pub struct Hands {
     pub act: act::Deps,
     pub verify: verify::Deps,
-    pub admission: Arc<Admission>,
 }
 
 impl Pipeline {
@@ -72,7 +78,7 @@ impl Pipeline {
     }
 
     /// Correlates one batch; how many deliveries it took.
-    async fn correlate_once(&self, pace: &mut Pace) -> Result<usize> {
+    pub async fn correlate_once(&self, pace: &mut Pace) -> Result<usize> {
         let Some((mut tx, out)) = correlate::drain(&self.correlate, BATCH).await? else { return Ok(0) };
         let now = clock::now();
         let diagnose =
@@ -88,7 +94,7 @@ impl Pipeline {
     }
 
     /// Does one job, within a span that names its incident.
-    async fn work(&self, job: &Job, cancel: CancellationToken) -> anyhow::Result<Done> {
+    pub async fn work(&self, job: &Job, cancel: CancellationToken) -> anyhow::Result<Done> {
         let incident = self.incident_of(job).await.context("reading what a job is about")?;
         let span =
             tracing::info_span!("stage", stage = %job.kind, incident.id = incident, attempt = job.attempt);
@@ -109,6 +115,10 @@ impl Pipeline {
                 Some(subject.to_owned())
             }
         })
+    }
+
+    fn hands(&self) -> anyhow::Result<&Hands> {
+        self.hands.as_ref().context("nothing is carried out here")
     }
 
     /// Its stage's result, and what comes next.
@@ -150,8 +160,9 @@ impl Pipeline {
                 Ok((tx, again))
             }
             JobKind::Run => {
-                let (tx, outcome) =
-                    act::run(&self.act, job, subject, &cancel).await.context("carrying out a run")?;
+                let (tx, outcome) = act::run(&self.hands()?.act, job, subject, &cancel)
+                    .await
+                    .context("carrying out a run")?;
                 let next = match outcome {
                     act::Outcome::Verify => vec![now(JobKind::Verify, subject)],
                     act::Outcome::Over(_) | act::Outcome::Waiting => Vec::new(),
@@ -159,8 +170,9 @@ impl Pipeline {
                 Ok((tx, next))
             }
             JobKind::Verify => {
-                let (tx, outcome) =
-                    verify::verify(&self.verify, job, subject, &cancel).await.context("verifying a run")?;
+                let (tx, outcome) = verify::verify(&self.hands()?.verify, job, subject, &cancel)
+                    .await
+                    .context("verifying a run")?;
                 let next = match outcome {
                     verify::Outcome::Failed => vec![now(JobKind::Run, subject)],
                     verify::Outcome::Helped | verify::Outcome::Waiting | verify::Outcome::Over => Vec::new(),

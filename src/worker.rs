@@ -137,7 +137,8 @@ where
     }
 }
 
-async fn finish(mut tx: Tx, job: Job, next: Vec<NewJob>) -> Result<(), Error> {
+/// Commits what a job gave, with the end of the job and with what follows from it.
+pub async fn finish(mut tx: Tx, job: Job, next: Vec<NewJob>) -> Result<(), Error> {
     let kind = job.kind.as_str();
     for new in &next {
         jobs::enqueue(&mut tx, new).await?;

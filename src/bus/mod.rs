@@ -184,7 +184,7 @@ pub enum Record {
 
 impl Record {
     /// The partitions that it belongs to: one, or, being about no service, all.
-    fn place(&self, partitions: usize) -> std::ops::Range<usize> {
+    pub fn place(&self, partitions: usize) -> std::ops::Range<usize> {
         let at = match (self, self.service()) {
             // A trace is whole only where all its spans are.
             (Self::Span(span), _) => (span.trace % partitions as u64) as usize,

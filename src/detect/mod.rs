@@ -46,7 +46,7 @@ use source::{TemplateDetector, ended};
 
 use crate::{
     alarm::{self, Alarm},
-    bus::{self, Bus, Consumer, Delivery, Start},
+    bus::{self, Bus, Consumer, Delivery, Record, Start},
     config::Detect,
     metrics,
     model::{AnomalyEvent, AnomalyKind, Calls, Coverage, Phrase, RecentTelemetry, Telemetry, case::Case},
@@ -125,7 +125,8 @@ struct LeftOpen {
     events: BTreeMap<String, AnomalyEvent>,
 }
 
-const TICK: Duration = Duration::from_millis(500);
+/// How often time passes where nothing arrives.
+pub const TICK: Duration = Duration::from_millis(500);
 /// Records that are judged before the lock and the executor are given to others.
 const SLICE: usize = 256;
 /// Minutes with telemetry after which its absence means something, and the absence that is an alarm.
@@ -245,6 +246,21 @@ impl Detectors {
         Ok(())
     }
 
+    /// Judges a record that came at `now`, without the bus: for replays, where one thing happens after the other. What is
+    /// found is in one order each time.
+    pub fn judge(&self, record: &Record, now: Timestamp) -> Vec<AnomalyEvent> {
+        let mut events = Vec::new();
+        for index in record.place(self.partitions.len()) {
+            self.lock(index).record(record, now, &mut events);
+        }
+        in_order(events)
+    }
+
+    /// Lets time pass where nothing arrives, as [`Detectors::run`] does every [`TICK`]: for replays.
+    pub fn pass(&self, now: Timestamp) -> Vec<AnomalyEvent> {
+        in_order((0..self.partitions.len()).flat_map(|index| self.tick(index, now)).collect())
+    }
+
     fn tick(&self, index: usize, now: Timestamp) -> Vec<AnomalyEvent> {
         let mut events = Vec::new();
         let calls = {
@@ -332,6 +348,12 @@ impl Detectors {
     fn lock(&self, index: usize) -> MutexGuard<'_, Partition> {
         lock(&self.partitions[index])
     }
+}
+
+/// Services and series are kept in no order.
+fn in_order(mut events: Vec<AnomalyEvent>) -> Vec<AnomalyEvent> {
+    events.sort_by(|a, b| (a.started_at, &a.service, &a.key).cmp(&(b.started_at, &b.service, &b.key)));
+    events
 }
 
 /// Where anomalies go.

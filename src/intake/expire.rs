@@ -81,7 +81,8 @@ pub async fn expire_once(deps: &Deps, lease: &Lease, now: Timestamp) -> anyhow::
     Ok(count)
 }
 
-fn ended(alert: Alert) -> AlertEvent {
+/// What ends an alert that nobody repeats.
+pub fn ended(alert: Alert) -> AlertEvent {
     AlertEvent {
         ends_at: alert.expires_at,
         expires_at: None,

@@ -71,6 +71,11 @@ impl Chain {
         Self { links: links.collect(), store, breakers }
     }
 
+    /// No model at all.
+    pub fn none(store: Store, breakers: Breakers) -> Self {
+        Self { links: Vec::new(), store, breakers }
+    }
+
     /// True if no tier is turned on.
     pub fn is_empty(&self) -> bool {
         self.links.is_empty()

@@ -27,11 +27,7 @@ impl Lanes {
     ) -> Result<(), Timestamp> {
         let mut lanes = self.0.lock().expect("nothing panics under it");
         let lane = lanes.entry(kind).or_default();
-        let free = limits
-            .iter()
-            .filter_map(|(count, per)| lane.free_at(*count, *per))
-            .chain(lane.paused_until)
-            .max();
+        let free = lane.free(limits);
         if let Some(free) = free.filter(|free| *free > now) {
             return Err(free);
         }
@@ -42,6 +38,11 @@ impl Lanes {
             lane.used.pop_front();
         }
         Ok(())
+    }
+
+    /// From when on there is a slot; `None` if there always was one.
+    pub fn free(&self, kind: ChannelKind, limits: &[(usize, Duration)]) -> Option<Timestamp> {
+        self.0.lock().expect("nothing panics under it").get(&kind)?.free(limits)
     }
 
     /// The slot was not needed after all.
@@ -65,6 +66,10 @@ impl Lanes {
 }
 
 impl Lane {
+    fn free(&self, limits: &[(usize, Duration)]) -> Option<Timestamp> {
+        limits.iter().filter_map(|(count, per)| self.free_at(*count, *per)).chain(self.paused_until).max()
+    }
+
     /// When `count` calls within `per` leave room for one more.
     fn free_at(&self, count: usize, per: Duration) -> Option<Timestamp> {
         let nth_last = self.used.len().checked_sub(count)?;

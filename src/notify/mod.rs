@@ -9,7 +9,7 @@ mod status;
 pub mod view;
 
 pub use channels::{Capabilities, Channel, ChannelKind, Letter, SendError, Sent};
-pub use outbox::{Deps, deliver_due, run};
+pub use outbox::{Deps, deliver_due, next_due, run};
 pub use status::{ChannelStatus, status};
 
 use crate::config::Settings;

@@ -50,11 +50,15 @@ pub struct Deps {
 
 impl Deps {
     pub fn new(store: Store, settings: &Settings) -> anyhow::Result<Self> {
-        let routes = super::channels::build(settings)?;
+        Ok(Self::over(store, settings, super::channels::build(settings)?))
+    }
+
+    /// Over other channels than those that the settings name.
+    pub fn over(store: Store, settings: &Settings, routes: Vec<Route>) -> Self {
         for (route, outcome) in routes.iter().flat_map(|r| Outcome::ALL.iter().map(move |o| (r, o))) {
             metrics::NOTIFY_OUTCOMES.with_label_values(&[route.channel.kind().as_str(), outcome.as_str()]);
         }
-        Ok(Self {
+        Self {
             store,
             routes,
             style: Style::of(settings),
@@ -63,7 +67,7 @@ impl Deps {
             button_ttl: settings.notify.button_ttl,
             backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(300)),
             lanes: Lanes::default(),
-        })
+        }
     }
 }
 
@@ -159,18 +163,30 @@ async fn serve(deps: &Arc<Deps>, route: &Route, bell: &Notify, cancel: &Cancella
 
 /// Handles everything that is due at `now`, as far as the channels' limits allow; how many messages were handled.
 pub async fn deliver_due(deps: &Deps, now: Timestamp) -> store::Result<usize> {
-    let all = deps.routes.iter().map(|route| async move {
-        let mut handled = 0;
+    let mut handled = 0;
+    for route in &deps.routes {
         while let Next::Deliver(claimed) = claim(deps, route, now, 1).await? {
             for claimed in claimed {
                 deliver_claimed(deps, route, claimed, now).await?;
                 handled += 1;
             }
         }
-        store::Result::Ok(handled)
-    });
-    let handled = futures_util::future::try_join_all(all).await?;
-    Ok(handled.into_iter().sum())
+    }
+    Ok(handled)
+}
+
+/// When there is something for [`deliver_due`] next; not before `now`.
+pub async fn next_due(deps: &Deps, now: Timestamp) -> store::Result<Option<Timestamp>> {
+    let mut tx = deps.store.read_few().await?;
+    let mut next = None;
+    for route in &deps.routes {
+        let kind = route.channel.kind();
+        let due = messages::next_due(&mut tx, kind.as_str()).await?.map(|at| at.max(now));
+        let free = deps.lanes.free(kind, route.channel.capabilities().limits);
+        let at = due.map(|due| free.map_or(due, |free| free.max(due)));
+        next = next.into_iter().chain(at).min();
+    }
+    Ok(next)
 }
 
 /// What the loop of a channel does next.

@@ -16,7 +16,7 @@ const MANY: usize = 1024;
 
 /// What one process remembers of the diagnoses that it asked for. Another replica remembers its own: that is harmless.
 #[derive(Default)]
-pub(super) struct Pace {
+pub struct Pace {
     asked: HashMap<String, Asked>,
     swept: usize,
 }

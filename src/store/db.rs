@@ -189,11 +189,16 @@ impl Store {
     /// Like [`Store::open`], but migrates only if the settings say so; otherwise a schema that is not up to date is an error.
     pub async fn open_when(url: &str, data_dir: &Path, when: MigrateWhen) -> anyhow::Result<Self> {
         let pools = if url.is_empty() {
-            open_sqlite(data_dir, when).await?
+            open_sqlite(data_dir, when, For::Writing).await?
         } else {
             open_postgres(url, when).await?
         };
         Ok(Self::over(pools))
+    }
+
+    /// SQLite in a directory that is thrown away: nothing waits for the disk, and a crash may leave anything.
+    pub async fn scratch(dir: &Path) -> anyhow::Result<Self> {
+        Ok(Self::over(open_sqlite(dir, MigrateWhen::AtStart, For::Scratch).await?))
     }
 
     pub(super) fn over(pools: Pools) -> Self {
@@ -359,23 +364,23 @@ async fn begin_whole(pool: &PgPool, statement: &'static str) -> Result<sqlx::Tra
     }
 }
 
-async fn open_sqlite(data_dir: &Path, when: MigrateWhen) -> anyhow::Result<Pools> {
+async fn open_sqlite(data_dir: &Path, when: MigrateWhen, purpose: For) -> anyhow::Result<Pools> {
     let path = data_dir.join("aiops.db");
     let opening = || format!("opening the store in {}", path.display());
-    let (options, write) = open_file(&path, "sql-state").await?;
+    let (options, write) = open_file(&path, "sql-state", purpose).await?;
     damage::refuse(&write, &path).await?;
     super::migrate::sqlite(&write, when).await.with_context(opening)?;
     let read = readers(options, 4).await.with_context(opening)?;
-    let inbox = open_inbox(&data_dir.join("inbox.db"), &write).await?;
-    let writer = Writer::new(Inline::open(&path, For::Writing).with_context(opening)?);
+    let inbox = open_inbox(&data_dir.join("inbox.db"), &write, purpose).await?;
+    let writer = Writer::new(Inline::open(&path, purpose).with_context(opening)?);
     write.close().await;
     Ok(Pools::Lite { write: writer, read, read_few: Readers::new(path), inbox })
 }
 
-async fn open_inbox(path: &Path, state: &SqlitePool) -> anyhow::Result<LiteInbox> {
+async fn open_inbox(path: &Path, state: &SqlitePool, purpose: For) -> anyhow::Result<LiteInbox> {
     let opening = || format!("opening the inbox in {}", path.display());
     let applied: i64 = sqlx::query_scalar("SELECT id FROM inbox_applied").fetch_one(state).await?;
-    let (options, write) = open_file(path, "sql-inbox").await?;
+    let (options, write) = open_file(path, "sql-inbox", purpose).await?;
     damage::refuse(&write, path).await?;
     super::inbox::prepare_file(&write, applied).await.with_context(opening)?;
     let read = readers(options, 2).await.with_context(opening)?;
@@ -383,14 +388,21 @@ async fn open_inbox(path: &Path, state: &SqlitePool) -> anyhow::Result<LiteInbox
 }
 
 /// The one writer of a database file, which is made if it is not there.
-async fn open_file(path: &Path, thread: &'static str) -> anyhow::Result<(SqliteConnectOptions, SqlitePool)> {
+async fn open_file(
+    path: &Path,
+    thread: &'static str,
+    purpose: For,
+) -> anyhow::Result<(SqliteConnectOptions, SqlitePool)> {
     // Before it is opened: SQLite gives its -wal and -shm files the mode of the database.
     restrict(path)?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
+        .synchronous(match purpose {
+            For::Scratch => SqliteSynchronous::Off,
+            _ => SqliteSynchronous::Full,
+        })
         .busy_timeout(inline::BUSY)
         .pragma("temp_store", "memory")
         .pragma("cache_size", format!("-{}", inline::WRITER_CACHE))

@@ -39,6 +39,8 @@ pub struct Inline(rusqlite::Connection);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum For {
     Writing,
+    /// What nobody needs after a crash.
+    Scratch,
     Reading,
 }
 
@@ -56,14 +58,14 @@ impl Inline {
     /// Opens a file that is there and has its schema.
     pub fn open(path: &Path, purpose: For) -> Result<Self> {
         let (mode, cache) = match purpose {
-            For::Writing => (OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE),
+            For::Writing | For::Scratch => (OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE),
             For::Reading => (OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE),
         };
         let open = || -> rusqlite::Result<rusqlite::Connection> {
             // Only one thread at a time has it: it is not shared, and SQLite need not lock it.
             let c = rusqlite::Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
             c.busy_timeout(BUSY)?;
-            c.pragma_update(None, "synchronous", "FULL")?;
+            c.pragma_update(None, "synchronous", if purpose == For::Scratch { "OFF" } else { "FULL" })?;
             c.pragma_update(None, "foreign_keys", "ON")?;
             c.pragma_update(None, "temp_store", "MEMORY")?;
             c.pragma_update(None, "cache_size", -cache)?;

@@ -49,7 +49,8 @@ crate::model::words!(
 pub struct Access {
     pub store: Store,
     pub settings: Arc<Settings>,
-    pub http: reqwest::Client,
+    /// None: only what is at hand in this process is asked.
+    pub http: Option<reqwest::Client>,
     pub breakers: Breakers,
     pub telemetry: Arc<dyn model::Telemetry>,
     pub logs: Logs,

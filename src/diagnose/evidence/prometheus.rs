@@ -36,7 +36,7 @@ impl Source for Prometheus {
         SourceName::Prometheus
     }
     async fn gather(&self, about: &About, access: &Access) -> anyhow::Result<Found> {
-        if access.settings.prometheus.url.is_empty() {
+        if access.settings.prometheus.url.is_empty() || access.http.is_none() {
             return Ok(Found {
                 facts: Vec::new(),
                 missing: vec![Phrase::NotConfigured { setting: "prometheus.url".into() }.into()],
@@ -144,7 +144,8 @@ async fn ask<T>(
     let s = &access.settings.prometheus;
     let timeout =
         s.timeout.min(access.settings.diagnose.evidence_timeout * 9 / 20).max(Duration::from_millis(20));
-    let call = question(PrometheusApi::new(&access.http, s));
+    let Some(http) = &access.http else { return Err(why(CallError::Inner(ApiError::NotConfigured))) };
+    let call = question(PrometheusApi::new(http, s));
     let answer = access.breakers.of(Dependency::Prometheus).call(timeout, ApiError::is_its_fault, call).await;
     answer.map_err(why)
 }

@@ -163,7 +163,7 @@ fn deps(settings: Settings, store: &Store) -> Deps {
         access: Access {
             store: store.clone(),
             settings,
-            http,
+            http: Some(http),
             breakers,
             telemetry: Arc::new(telemetry),
             logs: Default::default(),
