@@ -33,6 +33,7 @@ pub mod pipeline;
 pub mod playbook;
 pub mod prometheus_api;
 pub mod redact;
+pub mod replay;
 pub mod retry;
 pub mod search;
 pub mod selfwatch;

@@ -3,6 +3,8 @@
 mod csv;
 mod metrics;
 mod rca;
+mod record;
+mod replay;
 mod templates;
 
 use super::{Context, Failure};
@@ -14,13 +16,17 @@ use super::{Context, Failure};
 pub enum Command {
     Metrics(metrics::Args),
     Rca(rca::Args),
+    Record(record::Args),
+    Replay(replay::Args),
     Templates(templates::Args),
 }
 
-pub fn run(command: &Command, context: &Context) -> Result<(), Failure> {
+pub async fn run(command: &Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::Metrics(args) => metrics::run(args, context),
         Command::Rca(args) => rca::run(args),
+        Command::Record(args) => record::run(args, context).await,
+        Command::Replay(args) => replay::run(args, context).await,
         Command::Templates(args) => templates::run(args),
     }
 }

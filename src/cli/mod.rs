@@ -153,7 +153,7 @@ fn run(command: Command, context: &Context) -> Result<(), Failure> {
             Command::Probe(args) => probe::run(args, context).await,
             Command::Backup(args) => backup::run(args, context).await,
             Command::Restore(args) => restore::run(args, context).await,
-            Command::Backtest(command) => backtest::run(&command, context),
+            Command::Backtest(command) => backtest::run(&command, context).await,
             Command::Bench(command) => bench::run(command).await,
             Command::BenchServer(args) => bench::server::run(args, context).await,
             Command::Completions(args) => completions::run(args),

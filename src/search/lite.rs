@@ -24,7 +24,8 @@ use crate::{
 };
 pub use writer::{Picked, Sink, Writer};
 
-const FILE: &str = "logs.db";
+/// Where the lines are, in the data directory.
+pub const FILE: &str = "logs.db";
 
 /// Searches the lines that came through intake.
 pub struct Lite {
@@ -90,6 +91,34 @@ impl Lite {
             count => vec![Phrase::LinesNotKept { count: count.to_string() }.into()],
         }
     }
+}
+
+/// Hands over each kept line between two times, the oldest first; changes nothing, whoever writes there.
+pub async fn each_kept(
+    data_dir: &Path,
+    from: Timestamp,
+    to: Timestamp,
+    mut each: impl FnMut(Line) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let path = data_dir.join(FILE);
+    let reading = || format!("reading {}", path.display());
+    let options = SqliteConnectOptions::new().filename(&path).read_only(true);
+    let pool =
+        SqlitePoolOptions::new().max_connections(1).connect_with(options).await.with_context(reading)?;
+    let query = "SELECT id, at, service, host, level, trace, message FROM lines \
+         WHERE (at, id) > ($1, $2) AND at <= $3 ORDER BY at, id LIMIT 10000";
+    let mut after = (from.as_microsecond() - 1, i64::MAX);
+    loop {
+        let read = sqlx::query_as(query).bind(after.0).bind(after.1).bind(to.as_microsecond());
+        let rows: Vec<Row> = read.fetch_all(&pool).await.with_context(reading)?;
+        let Some(last) = rows.last() else { break };
+        after = (last.at, last.id);
+        for row in rows {
+            each(row.into())?;
+        }
+    }
+    pool.close().await;
+    Ok(())
 }
 
 async fn segments(c: &mut SqliteConnection) -> sqlx::Result<Vec<i64>> {

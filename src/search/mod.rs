@@ -22,7 +22,7 @@ use crate::{
     redact,
 };
 
-pub use lite::{Lite, Picked, Sink};
+pub use lite::{FILE as KEPT_FILE, Lite, Picked, Sink, each_kept};
 
 crate::model::words!(
     /// Who is asked; a metric label.
@@ -191,6 +191,11 @@ impl Logs {
         }
         let (lite, sink, writer) = Lite::open(&settings.data_dir, &settings.logs).await?;
         Ok((Self { search: Some(Arc::new(lite)), sink: Some(sink), missing: "" }, Some(writer)))
+    }
+
+    /// Nothing is kept, and nothing is searched.
+    pub fn none() -> Self {
+        Self { missing: "logs.keep", ..Self::default() }
     }
 
     /// Over one backend alone.

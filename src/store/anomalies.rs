@@ -111,6 +111,18 @@ pub async fn since(tx: &mut Tx, from: Timestamp) -> Result<Vec<Anomaly>> {
     rows.into_iter().map(Row::model).collect()
 }
 
+/// Those that began between two times, oldest first.
+pub async fn between(tx: &mut Tx, from: Timestamp, to: Timestamp) -> Result<Vec<Anomaly>> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM anomalies WHERE started_at >= $1 AND started_at <= $2 ORDER BY started_at, id"
+    );
+    let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(AssertSqlSafe(query))
+        .bind(row::micros(from))
+        .bind(row::micros(to))
+        .fetch_all(c))?;
+    rows.into_iter().map(Row::model).collect()
+}
+
 /// Those that are not over, for the detectors that go on watching them after a restart.
 pub async fn open(tx: &mut Tx) -> Result<Vec<Anomaly>> {
     let query =

@@ -16,6 +16,20 @@ struct Row {
     why: String,
 }
 
+impl Row {
+    fn model(self) -> Result<Decision> {
+        Ok(Decision {
+            at: row::time(self.at),
+            stage: row::word(&self.stage)?,
+            fingerprint: self.fingerprint,
+            incident_id: self.incident_id,
+            outcome: self.outcome,
+            clause: self.clause,
+            why: self.why,
+        })
+    }
+}
+
 /// What a decision is about: an alert, an incident, or an alert in an incident.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct About<'a> {
@@ -72,6 +86,24 @@ pub async fn add_all(tx: &mut Tx, decisions: &[Decision]) -> Result<()> {
     Ok(())
 }
 
+/// Everything about alerts, anomalies and incidents after a row, oldest first: the number of each row with it.
+pub async fn after(tx: &mut Tx, row: i64, limit: i64) -> Result<Vec<(i64, Decision)>> {
+    #[derive(FromRow)]
+    struct Numbered {
+        id: i64,
+        #[sqlx(flatten)]
+        row: Row,
+    }
+    let rows: Vec<Numbered> = sql!(tx, |c| sqlx::query_as(
+        "SELECT id, at, stage, fingerprint, incident_id, outcome, clause, why FROM decisions \
+         WHERE id > $1 ORDER BY id LIMIT $2"
+    )
+    .bind(row)
+    .bind(limit)
+    .fetch_all(c))?;
+    rows.into_iter().map(|r| Ok((r.id, r.row.model()?))).collect()
+}
+
 /// Oldest first: all about an incident, or all about an alert; the newest 1,000.
 pub async fn of(tx: &mut Tx, about: About<'_>) -> Result<Vec<Decision>> {
     let rows: Vec<Row> = sql!(tx, |c| sqlx::query_as(
@@ -81,18 +113,5 @@ pub async fn of(tx: &mut Tx, about: About<'_>) -> Result<Vec<Decision>> {
     .bind(about.fingerprint)
     .bind(about.incident_id)
     .fetch_all(c))?;
-    rows.into_iter()
-        .rev()
-        .map(|r| {
-            Ok(Decision {
-                at: row::time(r.at),
-                stage: row::word(&r.stage)?,
-                fingerprint: r.fingerprint,
-                incident_id: r.incident_id,
-                outcome: r.outcome,
-                clause: r.clause,
-                why: r.why,
-            })
-        })
-        .collect()
+    rows.into_iter().rev().map(Row::model).collect()
 }

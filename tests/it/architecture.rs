@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 8] = [
     &["owned", "steer", "steps", "worker"],
     &STAGES,
     &["http", "pipeline"],
-    &["app", "cli"],
+    &["app", "cli", "replay"],
 ];
 
 const STAGES: [&str; 10] =
@@ -117,6 +117,44 @@ fn one_module_alone_knows_the_elasticsearch_client() {
         }
     }
     assert_eq!(found, [Path::new("search/elastic").to_owned()].into());
+}
+
+/// That a replay sends nothing, runs nothing and asks nobody rests on what it is made of.
+#[test]
+fn a_replay_has_nothing_to_reach_the_world_with() {
+    let uses = imports().remove("replay").expect("it is there");
+    for out in
+        ["act", "app", "bot_api", "http", "http_client", "prometheus_api", "slack_api", "steps", "verify"]
+    {
+        assert!(!uses.contains(out), "replay uses {out}");
+    }
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/replay");
+    for entry in std::fs::read_dir(dir).expect("readable") {
+        let path = entry.expect("readable").path();
+        let text = std::fs::read_to_string(&path).expect("UTF-8");
+        for out in [
+            "reqwest",
+            "std::net",
+            "tokio::net",
+            "process::Command",
+            "Chain::new",
+            "channels::build",
+            "Elastic",
+            "Hands",
+        ] {
+            assert!(!text.contains(out), "{} uses {out}", path.display());
+        }
+    }
+    let world = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/replay/world.rs"));
+    let world = world.expect("it is there");
+    for nothing in ["http: None", "hands: None", "Chain::none(", "Logs::none()", "channels::on_paper("] {
+        assert!(world.contains(nothing), "{nothing}");
+    }
+    let paper = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/notify/channels/paper.rs");
+    let paper = std::fs::read_to_string(paper).expect("it is there");
+    for out in ["http_client", "SlackApi", "BotApi", "lettre", "stdout()"] {
+        assert!(!paper.contains(out), "paper uses {out}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod email;
 mod milestones;
 mod pagerduty;
+pub mod paper;
 mod slack;
 mod stdout;
 mod telegram;
@@ -104,6 +105,17 @@ pub fn build(settings: &Settings) -> anyhow::Result<Vec<Route>> {
     let on = TABLE.iter().filter(|e| (e.is_on)(settings));
     on.map(|e| Ok(Route { channel: (e.build)(settings)?, min_severity: (e.min_severity)(settings) }))
         .collect()
+}
+
+/// In the place of each channel that the settings turn on, one that writes down what it would tell, and can do nothing else.
+pub fn on_paper(settings: &Settings) -> (Vec<Route>, paper::Notes) {
+    let notes = paper::Notes::default();
+    let on = TABLE.iter().filter(|e| (e.is_on)(settings));
+    let routes = on.map(|e| {
+        let channel = Arc::new(paper::Paper::new(e.kind, settings, notes.clone()));
+        Route { channel, min_severity: (e.min_severity)(settings) }
+    });
+    (routes.collect(), notes)
 }
 
 /// What a channel can do, and how fast it may be used.

@@ -26,7 +26,7 @@ pub struct PagerDuty {
 /// What the newest event asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Action {
+pub(super) enum Action {
     /// Nothing yet: it was over before anybody was paged.
     None,
     Trigger,
@@ -134,7 +134,7 @@ fn dedup_key(incident_id: &str) -> String {
 }
 
 /// What to send, in order, if `last` was sent and the incident now stands at `state`.
-fn actions(last: Action, state: IncidentState, news: bool) -> Vec<Action> {
+pub(super) fn actions(last: Action, state: IncidentState, news: bool) -> Vec<Action> {
     use Action::*;
     match (state, last) {
         (IncidentState::Resolved, Trigger | Acknowledge) => vec![Resolve],

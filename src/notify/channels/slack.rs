@@ -14,7 +14,7 @@ use crate::{
     slack_api::{ApiError, SlackApi},
 };
 
-const LIMITS: &[(usize, Duration)] = &[(1, Duration::from_secs(1))];
+pub(super) const LIMITS: &[(usize, Duration)] = &[(1, Duration::from_secs(1))];
 const MAX_BLOCKS: usize = 50;
 const MAX_SECTION: usize = 3000;
 /// Over all blocks; where Slack begins to refuse.

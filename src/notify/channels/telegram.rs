@@ -20,8 +20,8 @@ use crate::{
 /// UTF-16 units after the markup is taken away.
 const MAX_UNITS: usize = 4096;
 
-const PRIVATE: &[(usize, Duration)] = &[(1, Duration::from_secs(1))];
-const GROUP: &[(usize, Duration)] = &[(1, Duration::from_secs(1)), (20, Duration::from_secs(60))];
+pub(super) const PRIVATE: &[(usize, Duration)] = &[(1, Duration::from_secs(1))];
+pub(super) const GROUP: &[(usize, Duration)] = &[(1, Duration::from_secs(1)), (20, Duration::from_secs(60))];
 
 /// One chat, written to by one bot.
 pub struct Telegram {

@@ -1,0 +1,384 @@
+//! The time machine: a recording against two configurations differs in what the change makes different, and in nothing else.
+
+use std::{fs, path::Path, time::Duration};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{cli::run, service::Service};
+
+/// `2026-10-05T08:00:00Z` plus seconds.
+fn at(seconds: i64) -> String {
+    Timestamp::from_second(1_791_187_200 + seconds).expect("in range").to_string()
+}
+
+fn lines(dir: &Path, name: &str, rows: impl IntoIterator<Item = Value>) {
+    let text: String = rows.into_iter().map(|row| format!("{row}\n")).collect();
+    fs::write(dir.join(name), text).expect("written");
+}
+
+fn webhook(arrived: i64, name: &str, service: &str, severity: &str, ended: Option<i64>, began: i64) -> Value {
+    let labels = json!({"alertname": name, "service": service, "severity": severity});
+    let mut alert = json!({
+        "status": "firing", "labels": labels, "startsAt": at(began),
+        "annotations": {"summary": format!("{service} is in trouble")},
+    });
+    if let Some(ended) = ended {
+        alert["status"] = "resolved".into();
+        alert["endsAt"] = at(ended).into();
+    }
+    json!({"at": at(arrived), "version": "4", "alerts": [alert]})
+}
+
+/// An outage of checkout, told by two services, in logs and in metrics, after a deploy; and a disk that fills later.
+fn recording(dir: &Path) {
+    fs::create_dir(dir).expect("the name is new");
+    lines(
+        dir,
+        "alerts.jsonl",
+        [
+            webhook(600, "CheckoutDown", "checkout", "critical", None, 595),
+            webhook(605, "PaymentsSlow", "payments", "warning", None, 600),
+            webhook(900, "CheckoutDown", "checkout", "critical", Some(900), 595),
+            webhook(905, "PaymentsSlow", "payments", "warning", Some(905), 600),
+            webhook(2000, "DiskFilling", "db", "warning", None, 1990),
+            webhook(2300, "DiskFilling", "db", "warning", Some(2300), 1990),
+        ],
+    );
+    let log = |second: i64, level: &str, message: String| json!({"time": at(second), "service": "checkout", "level": level, "message": message});
+    let usual = |s: i64| log(s, "info", format!("order {} placed in {} ms", s * 7, s % 13));
+    let broken = |s: i64, k: i64| {
+        log(s, "error", format!("cannot reach payments at 10.0.0.{k}:8443: connection refused"))
+    };
+    let all = (0..1000).flat_map(|s| {
+        let errors = if (590..700).contains(&s) { 5 } else { 0 };
+        std::iter::once(usual(s)).chain((0..errors).map(move |k| broken(s, k)))
+    });
+    lines(dir, "logs.jsonl", all);
+    let queue = (0..200).map(|i| {
+        let depth = (i * 7) % 3 + if (140..160).contains(&i) { 400 } else { 0 };
+        json!({"name": "queue_depth", "service": "search", "value": depth, "timestamp": at(i * 5)})
+    });
+    lines(dir, "metrics.jsonl", queue);
+    let deploy =
+        json!({"kind": "deploy", "service": "payments", "summary": "payments 1.4 → 1.5", "at": at(540)});
+    lines(dir, "changes.jsonl", [deploy]);
+}
+
+const CHANNELS: &str = "\
+notify:
+  pagerduty: {routing_key: 0123456789abcdef0123456789abcdef}
+  slack: {webhook: \"https://hooks.example.org/services/T/B/x\"}
+";
+const PLAYBOOK: &str = "\
+id: clean
+title: Clean {{ service }}
+description: Helps when a disk fills.
+match:
+  - labels: {alertname: DiskFilling}
+params:
+  service: {type: string, description: The service., from: incident service, pattern: '[a-z]+'}
+target: service/{{ service }}
+steps:
+  - id: clean
+    run: {http: {method: POST, url: 'http://127.0.0.1:9/clean/{{ service }}'}}
+    timeout: 5s
+verify:
+  within: 5s
+  every: 1s
+  probes: [{http: {url: 'http://127.0.0.1:9/ok', expect: [200]}}]
+on_failure: Look at it.
+";
+
+/// A directory with the recording, `present.yaml`, and two folders of playbooks.
+struct Case(tempfile::TempDir);
+
+impl Case {
+    fn new() -> Self {
+        let case = Self(tempfile::tempdir().expect("a directory"));
+        recording(&case.path("recording"));
+        case.settings("present.yaml", "");
+        fs::create_dir(case.path("none")).expect("made");
+        fs::create_dir(case.path("playbooks")).expect("made");
+        fs::write(case.path("playbooks/clean.yaml"), PLAYBOOK).expect("written");
+        case
+    }
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.path().join(name)
+    }
+    fn settings(&self, name: &str, more: &str) {
+        fs::write(self.path(name), format!("{CHANNELS}{more}")).expect("written");
+    }
+    fn run(&self, args: &[&str]) -> (i32, String, String) {
+        let all: Vec<&str> = ["backtest", "replay", "recording", "--config", "present.yaml"]
+            .iter()
+            .chain(args)
+            .copied()
+            .collect();
+        run(self.0.path(), &all)
+    }
+    fn json(&self, args: &[&str]) -> Value {
+        let (code, out, err) = self.run(&[args, &["--json"]].concat());
+        assert_eq!(code, 0, "{err}");
+        serde_json::from_str(&out).expect("JSON")
+    }
+    /// What `--against` settings with this added differs in.
+    fn against(&self, more: &str) -> Value {
+        self.settings("changed.yaml", more);
+        self.json(&["--against", "changed.yaml"])
+    }
+}
+
+const PLAYBOOKS: &str = "playbooks: {dir: playbooks, http_hosts: [\"127.0.0.1:9\"]}\n";
+
+fn each<'a>(list: &'a Value, key: &str) -> Vec<&'a str> {
+    list.as_array().expect("a list").iter().map(|item| item[key].as_str().unwrap_or("")).collect()
+}
+
+#[test]
+fn one_configuration_tells_what_happens() {
+    let case = Case::new();
+    let told = case.json(&[]);
+    let counts = &told["recording"]["counts"];
+    assert_eq!((&counts["alerts"], &counts["log_lines"]), (&json!(6), &json!(1550)), "{counts}");
+    assert_eq!((&counts["samples"], &counts["changes"]), (&json!(200), &json!(1)), "{counts}");
+    let services: Vec<&str> = told["incidents"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|i| i["incident"]["service"].as_str().expect("a name"))
+        .collect();
+    assert_eq!(services, ["checkout", "payments", "db"]);
+    let first = &told["incidents"][0];
+    assert_eq!(first["incident"]["opened_at"], at(600));
+    assert_eq!(first["incident"]["resolved_at"], at(900));
+    let keys = first["signals"].as_array().expect("a list").len();
+    assert!(keys >= 2, "the anomaly of the logs joins the alert: {first:#}");
+    assert_eq!(
+        told["totals"]["messages"],
+        json!({"pagerduty": 1, "slack": 6}),
+        "opened and resolved; critical only"
+    );
+    let (code, out, _) = case.run(&[]);
+    assert_eq!(code, 0);
+    assert!(out.contains("2026-10-05 08:10:00 UTC [critical] checkout: checkout is in trouble"), "{out}");
+    assert!(out.contains("Not replayed:") && out.contains("answers of people"), "{out}");
+}
+
+#[test]
+fn the_same_twice_is_no_difference_and_the_same_bytes() {
+    let case = Case::new();
+    let (code, out, _) = case.run(&["--against", "present.yaml", "--exit-code"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("No difference."), "{out}");
+    let (_, again, _) = case.run(&["--against", "present.yaml", "--exit-code"]);
+    assert_eq!(out, again);
+    assert_eq!(case.run(&["--json"]).1, case.run(&["--json"]).1, "down to the ids");
+}
+
+#[test]
+fn a_topology_merges_two_incidents_and_takes_their_messages_away() {
+    let case = Case::new();
+    let told = case.against("correlate: {topology: {checkout: [payments]}}\n");
+    assert_eq!(each(&told["incidents"], "news"), ["merged"], "{told:#}");
+    let merged = &told["incidents"][0];
+    assert_eq!(each(&merged["before"], "service"), ["checkout", "payments"]);
+    assert_eq!(each(&merged["after"], "service"), ["checkout"]);
+    assert_eq!(merged["clause"], "correlate.topology");
+    assert_eq!(told["messages"].as_array().map(Vec::len), Some(2), "{told:#}");
+    for message in told["messages"].as_array().expect("a list") {
+        assert_eq!((&message["new"], &message["channel"]), (&json!(false), &json!("slack")));
+        assert_eq!(message["why"], "its incident: merged");
+    }
+    assert_eq!(told["actions"], json!([]));
+    assert_eq!((&told["before"]["incidents"], &told["after"]["incidents"]), (&json!(3), &json!(2)));
+}
+
+#[test]
+fn a_lower_bar_pages_for_more() {
+    let case = Case::new();
+    let more = CHANNELS.replace("abcdef}", "abcdef, min_severity: warning}");
+    fs::write(case.path("changed.yaml"), more).expect("written");
+    let told = case.json(&["--against", "changed.yaml"]);
+    assert_eq!(told["incidents"], json!([]));
+    assert_eq!(each(&told["messages"], "channel"), ["pagerduty", "pagerduty"], "{told:#}");
+    assert_eq!(each(&told["messages"], "clause"), ["notify.min_severity"; 2]);
+    assert_eq!(told["messages"][1]["at"], at(2000));
+    let (code, out, _) = case.run(&["--against", "changed.yaml", "--exit-code"]);
+    assert_eq!(code, 1, "something differs");
+    assert!(out.contains("      1       3     +2  messages by pagerduty"), "{out}");
+    assert!(out.contains("new: 2026-10-05 08:33:20 UTC pagerduty, opened: "), "{out}");
+}
+
+#[test]
+fn a_detector_that_may_open_incidents_opens_one_more() {
+    let case = Case::new();
+    let told = case.against("correlate: {anomaly_opens: always}\n");
+    let new: Vec<&Value> =
+        told["incidents"].as_array().expect("a list").iter().filter(|i| i["news"] == "new").collect();
+    assert_eq!(new.len(), 1, "{told:#}");
+    assert_eq!(new[0]["after"][0]["service"], "search");
+    assert_eq!(new[0]["clause"], "correlate.anomaly_opens");
+    let title = new[0]["after"][0]["title"].as_str().expect("a title");
+    assert!(title.starts_with("`queue_depth` is 4"), "{title}");
+}
+
+#[test]
+fn a_window_of_detection_changes_what_is_found() {
+    let case = Case::new();
+    case.settings("present.yaml", "correlate: {anomaly_opens: always}\n");
+    let told = case.against(
+        "correlate: {anomaly_opens: always}\ndetect: {max_series: 1, warm_up: 2000s, min_count: 100000}\n",
+    );
+    assert_eq!(told["differs"], true, "{told:#}");
+    assert!(
+        told["messages"].as_array().is_some_and(|m| m.iter().all(|m| m["channel"] == "slack")),
+        "{told:#}"
+    );
+}
+
+#[test]
+fn a_playbook_more_is_proposed_and_may_run_unasked() {
+    let case = Case::new();
+    case.settings("present.yaml", PLAYBOOKS);
+    let told = case.json(&["--playbooks", "none", "--against-playbooks", "playbooks"]);
+    assert_eq!(told["incidents"], json!([]));
+    let [action] = &told["actions"].as_array().expect("a list")[..] else { panic!("one action: {told:#}") };
+    assert_eq!(action["before"], Value::Null);
+    assert_eq!((&action["after"]["how"], &action["after"]["target"]), (&json!("asks"), &json!("service/db")));
+    assert_eq!(action["after"]["title"], "Clean db");
+    let approval: Vec<&str> = each(&told["messages"], "moment");
+    assert!(approval.contains(&"approval"), "people are asked: {told:#}");
+
+    fs::create_dir(case.path("auto")).expect("made");
+    let auto = PLAYBOOK.replace("target:", "approval: auto\ntarget:");
+    fs::write(case.path("auto/clean.yaml"), auto).expect("written");
+    case.settings("changed.yaml", "playbooks: {dir: auto, http_hosts: [\"127.0.0.1:9\"], auto: [clean]}\n");
+    let told = case.json(&["--against", "changed.yaml"]);
+    let [action] = &told["actions"].as_array().expect("a list")[..] else { panic!("one action: {told:#}") };
+    assert_eq!((&action["before"]["how"], &action["after"]["how"]), (&json!("asks"), &json!("runs")));
+    assert_eq!(action["after"]["clause"], "settings playbooks.auto");
+    let (_, out, _) = case.run(&["--against", "changed.yaml"]);
+    assert!(
+        out.contains("asks → runs: 2026-10-05 08:33:20 UTC runs unasked: Clean db (clean on service/db)"),
+        "{out}"
+    );
+}
+
+#[test]
+fn silences_of_the_recording_hold_back() {
+    let case = Case::new();
+    let silence =
+        json!({"at": at(1900), "until": at(4000), "matches": {"service": "db"}, "reason": "disk swap"});
+    lines(&case.path("recording"), "silences.jsonl", [silence]);
+    let told = case.json(&[]);
+    assert_eq!(
+        told["totals"]["messages"],
+        json!({"pagerduty": 1, "slack": 4}),
+        "nobody hears of the disk: {told:#}"
+    );
+}
+
+#[test]
+fn what_is_wrong_names_file_and_line() {
+    let case = Case::new();
+    let dir = case.path("recording");
+    let wrong = |name: &str, text: &str, says: &str| {
+        fs::write(dir.join(name), text).expect("written");
+        let (code, _, err) = case.run(&[]);
+        fs::remove_file(dir.join(name)).expect("removed");
+        assert_eq!(code, 1, "{err}");
+        assert!(err.contains(says), "{err}");
+    };
+    let firing = r#"{"status":"firing","labels":{"a":"b"},"startsAt":"2026-10-05T08:00:00Z"}"#;
+    wrong("alerts-2.jsonl", &format!("{firing}\n\n{{"), "recording/alerts-2.jsonl:3: EOF");
+    wrong(
+        "alerts-2.jsonl",
+        r#"{"status":"odd","labels":{"a":"b"}}"#,
+        "alerts-2.jsonl:1: alert 0: status \"odd\"",
+    );
+    let back = r#"{"at":"2026-10-05T07:00:00Z","status":"firing","labels":{"a":"b"}}"#;
+    wrong(
+        "alerts-2.jsonl",
+        &format!("{firing}\n{back}"),
+        "alerts-2.jsonl:2: it arrived at 2026-10-05T07:00:00Z, before",
+    );
+    wrong("logs-2.jsonl", r#"{"message":"x"}"#, "logs-2.jsonl:1: it has no time");
+    wrong("metrics-2.jsonl", r#"{"name":"x","value":"y"}"#, "metrics-2.jsonl:1: the value is not a number");
+    wrong("changes-2.jsonl", r#"{"kind":"deploy"}"#, "changes-2.jsonl:1: missing field");
+    wrong("notes.jsonl", "{}", "recording/notes.jsonl: its name must say what it holds");
+    let (code, _, err) = run(&case.path(""), &["backtest", "replay", "nowhere"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("nowhere: cannot be read"), "{err}");
+    fs::write(case.path("changed.yaml"), "correlate: {window: 0s}\n").expect("written");
+    assert_eq!(case.run(&["--against", "changed.yaml"]).0, 78, "wrong settings");
+}
+
+#[tokio::test]
+async fn a_record_of_what_really_happened_replays_as_it_happened() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let yaml = "notify: {stdout: {when: never}}\ncorrelate: {topology: {checkout: [payments]}, window: 1s, reopen_within: 1ms}\n";
+    let service = Service::start_in(dir.path(), yaml).await;
+    let send = async |name: &str, of: &str, status: &str| {
+        let now = Timestamp::now();
+        let labels = json!({"alertname": name, "service": of, "severity": "warning"});
+        let mut alert = json!({"status": status, "labels": labels, "startsAt": now, "annotations": {"summary": format!("{name} of {of}")}});
+        if status == "resolved" {
+            alert["endsAt"] = now.to_string().into();
+        }
+        let body = json!({"version": "4", "alerts": [alert]});
+        service.post("/api/v1/webhooks/alertmanager", &body).await;
+        // The times of arrival tell one from the other.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    };
+    send("Down", "checkout", "firing").await;
+    send("Slow", "payments", "firing").await;
+    send("Full", "db", "firing").await;
+    service
+        .post("/api/v1/changes", &json!({"kind": "deploy", "service": "db", "summary": "db 15 → 16"}))
+        .await;
+    send("Down", "checkout", "resolved").await;
+    send("Slow", "payments", "resolved").await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    send("Down", "checkout", "firing").await;
+    send("Full", "db", "resolved").await;
+    let logs = json!([{"service": "db", "level": "error", "message": "no space left on device"}]);
+    service.post("/api/v1/logs", &logs).await;
+    let three = |list: &Value| {
+        let items = list["items"].as_array()?;
+        let over = items.iter().filter(|i| i["state"] == "resolved").count();
+        (items.len() == 3 && over == 2).then(|| items.clone())
+    };
+    let really = service.until(Duration::from_secs(20), "/api/v1/incidents", "three incidents", three).await;
+    let told = |v: &Value| {
+        format!("{} {} {} {} {}", v["service"], v["title"], v["state"], v["severity"], v["alert_count"])
+    };
+    let mut expected: Vec<String> = really.iter().map(&told).collect();
+    expected.sort();
+
+    let (code, out, err) =
+        run(dir.path(), &["backtest", "record", "--config", "aiops.yaml", "--output", "history"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.contains("6 beginnings and ends of alerts") || out.contains("7 beginnings and ends of alerts"),
+        "{out}"
+    );
+    let (code, out, err) =
+        run(dir.path(), &["backtest", "replay", "history", "--config", "aiops.yaml", "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let replayed: Value = serde_json::from_str(&out).expect("JSON");
+    let incidents = replayed["incidents"].as_array().expect("a list");
+    let mut found: Vec<String> = incidents.iter().map(|i| told(&i["incident"])).collect();
+    found.sort();
+    assert_eq!(found, expected);
+    for i in incidents {
+        let twin = really.iter().find(|r| told(r) == told(&i["incident"])).expect("the same");
+        let opened =
+            |v: &Value| v["opened_at"].as_str().expect("a time").parse::<Timestamp>().expect("a time");
+        assert_eq!(opened(&i["incident"]), opened(twin), "to the microsecond");
+    }
+    let (code, _, err) =
+        run(dir.path(), &["backtest", "record", "--config", "aiops.yaml", "--output", "history"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("history/alerts.jsonl"), "what is there is not overwritten: {err}");
+}
