@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::Path};
 
 use serde_json::Value;
 
-use super::{Check, Problem, Settings};
+use super::{Check, Problem, Secret, Settings};
 
 /// Environment variables that are not settings: they choose the file, or belong to the command line and the tests.
 const NOT_SETTINGS: [&str; 5] =
@@ -43,6 +43,27 @@ pub fn load(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
+    load_and_check(file, env, |_, _| true)
+}
+
+/// Like [`load`], for whoever reaches nobody: secrets that are in files are not read, and need not be there.
+pub fn load_without_secrets(
+    file: Option<&Path>,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigError> {
+    Secret::unread(|| load_and_check(file, env, |tree, problem| !is_in_a_file(tree, &problem.key)))
+}
+
+/// Whether the setting names the file of a secret.
+fn is_in_a_file(tree: &Value, key: &str) -> bool {
+    key.split('.').try_fold(tree, |at, part| at.get(part)).is_some_and(|value| value.get("file").is_some())
+}
+
+fn load_and_check(
+    file: Option<&Path>,
+    env: impl IntoIterator<Item = (String, String)>,
+    counts: impl Fn(&Value, &Problem) -> bool,
+) -> Result<Loaded, ConfigError> {
     let text = match file {
         Some(path) => std::fs::read_to_string(path)
             .map_err(|e| ConfigError(vec![format!("{}: cannot be read: {e}", path.display())]))?,
@@ -52,9 +73,11 @@ pub fn load(
     let mut tree =
         if text.trim().is_empty() { Value::Object(Default::default()) } else { parse(&name, &text)? };
     let applied = overlay_environment(&mut tree, env)?;
-    let settings: Settings = serde_json::from_value(tree).map_err(|e| ConfigError(vec![e.to_string()]))?;
+    let settings: Settings =
+        serde_json::from_value(tree.clone()).map_err(|e| ConfigError(vec![e.to_string()]))?;
     let mut problems = Vec::new();
     settings.check("", &mut problems);
+    problems.retain(|problem| counts(&tree, problem));
     if problems.is_empty() {
         let env = applied.into_values().collect();
         return Ok(Loaded { settings, file: file.map(Path::to_owned), env });

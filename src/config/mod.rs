@@ -36,7 +36,7 @@ pub use http::Http;
 pub use intake::{BUILT_IN, Basic, Intake, Mapping, Source};
 pub use live::Live;
 pub use llm::{Limits, Llm, Ollama, OpenAi};
-pub use load::{ConfigError, Loaded, load};
+pub use load::{ConfigError, Loaded, load, load_without_secrets};
 pub use logs::Logs;
 pub use notify::{Email, Notify, PagerDuty, Slack, SmtpTls, Stdout, StdoutWhen, Telegram};
 pub use observe::{Log, LogFormat, Otlp};

@@ -1,5 +1,7 @@
 //! A secret in the settings: given as it is, or as the file that holds it.
 
+use std::cell::Cell;
+
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
@@ -8,7 +10,21 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 #[derive(Clone, Default)]
 pub struct Secret(SecretString);
 
+thread_local! {
+    static LEFT_UNREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What stands for a secret whose file was left unread.
+const UNREAD: &str = "(unread)";
+
 impl Secret {
+    /// Runs `load` with the files of secrets left unread: something else stands for each.
+    pub(super) fn unread<T>(load: impl FnOnce() -> T) -> T {
+        LEFT_UNREAD.set(true);
+        let loaded = load();
+        LEFT_UNREAD.set(false);
+        loaded
+    }
     pub fn new(text: impl Into<String>) -> Self {
         Self(SecretString::from(text.into()))
     }
@@ -53,6 +69,7 @@ impl<'de> Deserialize<'de> for Secret {
         }
         match Given::deserialize(d)? {
             Given::Text(text) => Ok(Self::new(text)),
+            Given::File(_) if LEFT_UNREAD.get() => Ok(Self::new(UNREAD)),
             Given::File(File { file }) => {
                 let text = std::fs::read_to_string(&file).map_err(|e| {
                     D::Error::custom(format!("reading the secret in {}: {e}", file.display()))

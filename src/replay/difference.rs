@@ -226,26 +226,30 @@ pub fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-/// The decision at which the replays part: the first signal of the group that was placed by another clause, or with others.
+/// The decision at which the replays part: about the first signal of the group that another clause placed, else about the first
+/// that was placed elsewhere.
 fn why(group: &Group<'_>, before: &Happened, after: &Happened) -> (String, String) {
-    let signals: BTreeSet<(Timestamp, &Signal)> =
-        group.before.iter().chain(&group.after).flat_map(|s| &s.signals).map(|s| (s.at, s)).collect();
-    for (_, signal) in &signals {
-        let (a, b) = (placed(before, signal), placed(after, signal));
-        match (a, b) {
-            (Some(a), Some(b)) if (&a.clause, &a.why) != (&b.clause, &b.why) => {
-                return (b.clause.clone(), b.why.clone());
-            }
-            (Some(_), None) => return ("detect".into(), "the signal is not found any more".into()),
-            (None, Some(b)) => return (b.clause.clone(), b.why.clone()),
-            _ => {}
-        }
-    }
-    let suppressed = |s: &&&Story| s.incident.suppressed.is_some();
-    if let Some(held) = group.after.iter().find(suppressed).and_then(|s| s.incident.held_back()) {
-        return (held.0.to_owned(), held.1.to_owned());
-    }
-    Default::default()
+    let all = group.before.iter().chain(&group.after).flat_map(|s| &s.signals);
+    let signals: BTreeSet<(Timestamp, &Signal)> = all.map(|s| (s.at, s)).collect();
+    let decided: Vec<_> = signals.iter().map(|(_, s)| (placed(before, s), placed(after, s))).collect();
+    let by_another_clause = decided.iter().find_map(|pair| match pair {
+        (Some(a), Some(b)) => (a.clause != b.clause).then(|| (b.clause.clone(), b.why.clone())),
+        (Some(_), None) => Some(("detect".into(), "a signal of it is not found any more".into())),
+        (None, Some(b)) => Some((b.clause.clone(), b.why.clone())),
+        (None, None) => None,
+    });
+    let elsewhere = || {
+        decided.iter().find_map(|pair| match pair {
+            (Some(a), Some(b)) => (a.why != b.why).then(|| (b.clause.clone(), b.why.clone())),
+            _ => None,
+        })
+    };
+    let held = || {
+        let held =
+            |s: &&Story| s.incident.held_back().map(|(clause, why)| (clause.to_owned(), why.to_owned()));
+        group.after.iter().find_map(held)
+    };
+    by_another_clause.or_else(held).or_else(elsewhere).unwrap_or_default()
 }
 
 /// What was decided of a signal; of an anomaly at the time when it was found, which is a little later than its beginning.

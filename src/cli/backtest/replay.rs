@@ -36,7 +36,8 @@ Examples:
   aiops backtest replay october --config aiops.yaml --against changed.yaml   what a change would change
   aiops backtest replay october --against-playbooks playbooks-new --exit-code && echo nothing changes
 
-Nothing is sent, no step is run, no model is asked, nothing is reached over the network, and no store is touched. Not replayed:
+Nothing is sent, no step is run, no model is asked, nothing is reached over the network, and no store is touched; secrets
+that the settings keep in files need not be there. Not replayed:
 answers of people, effects of actions, language models. The same input gives the same output.";
 
 /// Replay recorded signals against a changed configuration, and print what would differ
@@ -99,7 +100,7 @@ pub async fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 }
 
 fn settings(file: Option<&Path>, playbooks: Option<&Path>) -> Result<Settings, Failure> {
-    let mut settings = config::load(file, std::env::vars())?.settings;
+    let mut settings = config::load_without_secrets(file, std::env::vars())?.settings;
     if let Some(dir) = playbooks {
         settings.playbooks.dir = dir.to_owned();
     }

@@ -224,17 +224,16 @@ fn a_detector_that_may_open_incidents_opens_one_more() {
 }
 
 #[test]
-fn a_window_of_detection_changes_what_is_found() {
+fn a_longer_warm_up_finds_no_new_error_and_the_incident_opens_with_the_alert() {
     let case = Case::new();
     case.settings("present.yaml", "correlate: {anomaly_opens: always}\n");
-    let told = case.against(
-        "correlate: {anomaly_opens: always}\ndetect: {max_series: 1, warm_up: 2000s, min_count: 100000}\n",
-    );
-    assert_eq!(told["differs"], true, "{told:#}");
-    assert!(
-        told["messages"].as_array().is_some_and(|m| m.iter().all(|m| m["channel"] == "slack")),
-        "{told:#}"
-    );
+    let told = case.against("correlate: {anomaly_opens: always}\ndetect: {warm_up: 2000s}\n");
+    assert_eq!(each(&told["incidents"], "news"), ["changed"], "{told:#}");
+    let changed = &told["incidents"][0];
+    assert_eq!(changed["changes"][0], "opened 2026-10-05 08:09:50 UTC → 2026-10-05 08:10:00 UTC");
+    assert_eq!((&changed["before"][0]["signals"], &changed["after"][0]["signals"]), (&json!(4), &json!(1)));
+    assert_eq!(changed["clause"], "detect");
+    assert_eq!((&told["messages"], &told["actions"]), (&json!([]), &json!([])), "as many, ten seconds later");
 }
 
 #[test]
@@ -263,6 +262,67 @@ fn a_playbook_more_is_proposed_and_may_run_unasked() {
         out.contains("asks → runs: 2026-10-05 08:33:20 UTC runs unasked: Clean db (clean on service/db)"),
         "{out}"
     );
+}
+
+#[test]
+fn what_prometheus_stops_repeating_ends_as_it_would() {
+    let case = Case::new();
+    let sent = |arrived: i64| {
+        let labels = json!({"alertname": "Lag", "service": "queue", "severity": "warning"});
+        json!({"at": at(arrived), "prometheus": [{"labels": labels, "startsAt": at(100), "endsAt": at(arrived + 240)}]})
+    };
+    lines(&case.path("recording"), "alerts-prometheus.jsonl", [sent(110), sent(170), sent(230)]);
+    let told = case.json(&[]);
+    let incident = &told["incidents"][0]["incident"];
+    assert_eq!((&incident["service"], &incident["opened_at"]), (&json!("queue"), &json!(at(110))));
+    assert_eq!(incident["resolved_at"], at(230 + 240 + 5), "swept every five seconds");
+}
+
+#[test]
+fn anomalies_are_found_anew_where_their_telemetry_is_and_else_taken_from_the_record() {
+    let case = Case::new();
+    let anomaly = |kind: &str, service: &str| {
+        json!({
+            "at": at(596), "kind": kind, "key": format!("{kind} of {service}"), "service": service, "severity": "warning",
+            "title": format!("{service} is not as usual"), "detail": {}, "started_at": at(595), "ended_at": at(800),
+        })
+    };
+    let rows = [anomaly("metric", "checkout"), anomaly("log_burst", "payments")];
+    lines(&case.path("recording"), "anomalies.jsonl", rows);
+    let signals = |told: &Value, i: usize| told["incidents"][i]["signals"].to_string();
+    let told = case.json(&[]);
+    assert_eq!(told["recording"]["counts"]["anomalies"], 0, "logs and metrics are there");
+    fs::remove_file(case.path("recording/metrics.jsonl")).expect("removed");
+    let told = case.json(&[]);
+    assert_eq!(told["recording"]["counts"]["anomalies"], 2, "its beginning and its end");
+    assert!(signals(&told, 0).contains("metric of checkout"), "{told:#}");
+    fs::remove_file(case.path("recording/logs.jsonl")).expect("removed");
+    let told = case.json(&[]);
+    assert!(signals(&told, 1).contains("log_burst of payments"), "{told:#}");
+}
+
+#[test]
+fn spans_are_read_as_the_api_takes_them() {
+    let case = Case::new();
+    let span = json!({"traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "name": "GET /",
+        "startTimeUnixNano": "1791187210000000000", "endTimeUnixNano": "1791187211000000000"});
+    let resource = json!({"attributes": [{"key": "service.name", "value": {"stringValue": "checkout"}}]});
+    let body = json!({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}]});
+    lines(&case.path("recording"), "traces.jsonl", [body]);
+    assert_eq!(case.json(&[])["recording"]["counts"]["spans"], 1);
+}
+
+#[test]
+fn secrets_in_files_are_not_read_and_need_not_be_there() {
+    let case = Case::new();
+    let yaml = "notify:\n  pagerduty: {routing_key: {file: /nowhere/key}}\n  slack: {webhook: {file: /nowhere/url}}\n";
+    fs::write(case.path("changed.yaml"), yaml).expect("written");
+    let (code, out, err) = case.run(&["--against", "changed.yaml", "--exit-code"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("No difference."), "{out}");
+    let (code, _, err) =
+        run(&case.path(""), &["backtest", "record", "--config", "changed.yaml", "--output", "x"]);
+    assert_eq!(code, 78, "only a replay reaches nobody: {err}");
 }
 
 #[test]
