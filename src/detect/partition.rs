@@ -51,6 +51,9 @@ pub struct Partition {
     #[serde(skip)]
     max_all_series: usize,
     services: HashMap<String, Service>,
+    /// Series of all services.
+    #[serde(skip)]
+    series: usize,
     /// Requests of the last hour; whoever takes over begins anew with them.
     #[serde(skip)]
     pub requests: Requests,
@@ -101,6 +104,7 @@ impl Partition {
             max_services: settings.max_services.div_ceil(partitions.max(1)),
             max_all_series: settings.max_all_series.div_ceil(partitions.max(1)),
             services: HashMap::new(),
+            series: 0,
             requests: Requests::default(),
             max_spans: settings.max_spans.div_ceil(partitions.max(1)),
             gaps: BTreeMap::new(),
@@ -134,6 +138,7 @@ impl Partition {
         anyhow::ensure!(print == fingerprint(settings), "the settings under detect have changed");
         let (_, _, restored): (u32, String, Self) = rmp_serde::from_slice(&text)?;
         Ok(Self {
+            series: restored.services.values().map(|service| service.series.len()).sum(),
             services: restored.services,
             gaps: restored.gaps,
             lost: restored.lost,
@@ -171,7 +176,9 @@ impl Partition {
     }
 
     fn log(&mut self, record: &LogRecord, now: Timestamp, out: &mut Vec<AnomalyEvent>) -> Option<Unjudged> {
-        let Some(service) = room(&mut self.services, self.max_services, &record.service, now) else {
+        let Some(service) =
+            room(&mut self.services, &mut self.series, self.max_services, &record.service, now)
+        else {
             return Some(Unjudged::Services);
         };
         let at = record.at.min(now);
@@ -201,7 +208,9 @@ impl Partition {
     }
 
     fn sample(&mut self, sample: &Sample, now: Timestamp, out: &mut Vec<AnomalyEvent>) -> Option<Unjudged> {
-        let Some(service) = room(&mut self.services, self.max_services, &sample.service, now) else {
+        let Some(service) =
+            room(&mut self.services, &mut self.series, self.max_services, &sample.service, now)
+        else {
             return Some(Unjudged::Services);
         };
         let key = series::key(sample);
@@ -209,14 +218,15 @@ impl Partition {
         if let Some(series) = service.series.get_mut(&key) {
             return (!series.sample(sample, now, &allowed, out)).then_some(Unjudged::Stale);
         }
-        let everywhere = self.services.values().map(|service| service.series.len()).sum::<usize>();
-        let Some(service) = self.services.get_mut(&sample.service) else { return Some(Unjudged::Services) };
-        let full = service.series.len() >= self.settings.max_series || everywhere >= self.max_all_series;
-        if full && !service.forget_idle(now, self.settings.adapt_after) {
-            let so_far = service.crowded.map_or(0, |(_, n)| n);
-            service.crowded = Some((now, so_far + 1));
-            return Some(Unjudged::Series);
+        if service.series.len() >= self.settings.max_series || self.series >= self.max_all_series {
+            if !service.forget_idle(now, self.settings.adapt_after) {
+                let so_far = service.crowded.map_or(0, |(_, n)| n);
+                service.crowded = Some((now, so_far + 1));
+                return Some(Unjudged::Series);
+            }
+            self.series -= 1;
         }
+        self.series += 1;
         service.series.entry(key).or_insert_with(|| Series::new(sample)).sample(sample, now, &allowed, out);
         None
     }
@@ -231,7 +241,7 @@ impl Partition {
         }
         let gaps = match &gap.service {
             None => &mut self.gaps,
-            Some(name) => match room(&mut self.services, self.max_services, name, now) {
+            Some(name) => match room(&mut self.services, &mut self.series, self.max_services, name, now) {
                 Some(service) => &mut service.gaps,
                 None => return self.unjudged[Unjudged::Services as usize] += 1,
             },
@@ -270,10 +280,9 @@ impl Partition {
     pub fn sizes(&self, now: Timestamp) -> [i64; 4] {
         let templates =
             self.services.values().filter_map(|s| s.logs.as_ref()).map(Source::templates).sum::<usize>();
-        let series = self.services.values().map(|s| s.series.len()).sum::<usize>();
         let unknown =
             self.services.values().filter(|s| s.unknown(now, now, now, &self.settings).is_some()).count();
-        [self.services.len(), templates, series, unknown].map(|n| i64::try_from(n).unwrap_or(i64::MAX))
+        [self.services.len(), templates, self.series, unknown].map(|n| i64::try_from(n).unwrap_or(i64::MAX))
     }
 
     /// The last loss of telemetry that a window touches.
@@ -343,6 +352,7 @@ fn fingerprint(settings: &Detect) -> String {
 /// The state of a service; none if it is new and there is no room.
 fn room<'a>(
     services: &'a mut HashMap<String, Service>,
+    series: &mut usize,
     max: usize,
     name: &str,
     now: Timestamp,
@@ -354,7 +364,7 @@ fn room<'a>(
                 return None;
             }
             let idlest = idlest.0.clone();
-            services.remove(&idlest);
+            *series -= services.remove(&idlest).map_or(0, |service| service.series.len());
         }
         services.insert(name.to_owned(), Service::new(now));
     }

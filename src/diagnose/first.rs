@@ -12,7 +12,7 @@ use crate::{
     clock, ids, metrics,
     model::{Actor, Diagnosis, Evidence, Facts, Incident, Missing, Phrase, Stage, Tier, TimelineKind},
     playbook::Refusal,
-    store::{Tx, alerts, anomalies, decisions, diagnoses, evidence as stored, incidents, timeline},
+    store::{Tx, alerts, anomalies, changes, decisions, diagnoses, evidence as stored, incidents, timeline},
 };
 
 /// Gathers, concludes, and writes evidence, diagnosis, timeline and decision. Doing it again without news changes nothing.
@@ -69,11 +69,14 @@ async fn look(deps: &Deps, incident_id: &str) -> anyhow::Result<Option<About>> {
     let Some(incident) = incidents::get(&mut tx, incident_id).await? else {
         return Ok(None);
     };
+    let now = clock::now();
+    let change_window = deps.settings().diagnose.change_window;
     Ok(Some(About {
+        changes: changes::between(&mut tx, clock::before(incident.started_at, change_window), now).await?,
         alerts: alerts::of(&mut tx, incident_id, alerts::LOOKED_AT).await?,
         anomalies: anomalies::of(&mut tx, incident_id).await?,
         neighbours: neighbours(deps, &incident.service),
-        now: clock::now(),
+        now,
         incident,
     }))
 }

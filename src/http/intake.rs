@@ -157,6 +157,7 @@ async fn post_traces(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse> {
+    auth::admit(&state, &request, Kind::Traces.as_str()).await?;
     let Some(protobuf) = traces::is_protobuf(content_type(&request)) else {
         let detail = "expected application/x-protobuf or application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).closing());
@@ -243,6 +244,7 @@ async fn telemetry<T: Into<crate::bus::Record>>(
     service: OfService<T>,
     pick: impl FnOnce(&[T]) -> Picked,
 ) -> Result<HttpResponse> {
+    auth::admit(state, request, kind.as_str()).await?;
     let counts = take(state, request, payload, kind, parse, Some(service), pick).await?;
     match counts.status() {
         200 => Ok(HttpResponse::Ok().json(counts)),
@@ -265,7 +267,7 @@ fn content_type(request: &HttpRequest) -> &str {
     request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("")
 }
 
-/// Puts a body of telemetry on the bus. Without `service`, overload leaves nothing out of it: half a trace misleads.
+/// Puts a body of telemetry from somebody who was admitted on the bus. Without `service`, overload leaves nothing out of it: half a trace misleads.
 async fn take<T: Into<crate::bus::Record>>(
     state: &State,
     request: &HttpRequest,
@@ -275,7 +277,6 @@ async fn take<T: Into<crate::bus::Record>>(
     service: Option<OfService<T>>,
     pick: impl FnOnce(&[T]) -> Picked,
 ) -> Result<Counts> {
-    auth::admit(state, request, kind.as_str()).await?;
     state.deps.admission.telemetry().map_err(|overloaded| {
         metrics::OVERLOAD_REFUSED.with_label_values(&[kind.as_str()]).inc();
         Problem::from(overloaded).closing()

@@ -59,7 +59,8 @@ fn ranges(all: &[Evidence]) -> Vec<&Evidence> {
 async fn about(scene: &Scene) -> About {
     let mut tx = scene.store.read().await.expect("reads");
     let incident = incidents::get(&mut tx, &scene.incident).await.expect("reads").expect("is there");
-    About { incident, alerts: Vec::new(), anomalies: Vec::new(), neighbours: Vec::new(), now: clock::now() }
+    let (alerts, anomalies, neighbours, changes) = Default::default();
+    About { incident, alerts, anomalies, neighbours, changes, now: clock::now() }
 }
 
 /// Waits until the series is there.

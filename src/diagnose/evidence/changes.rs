@@ -7,7 +7,6 @@ use super::{About, Access, Fact, Found, Source, SourceName, from_onset};
 use crate::{
     clock,
     model::{Change, EvidenceKind, Phrase},
-    store::changes,
 };
 
 pub(super) struct Changes;
@@ -20,16 +19,13 @@ impl Source for Changes {
     fn is_at_hand(&self) -> bool {
         true
     }
-    async fn gather(&self, about: &About, access: &Access) -> anyhow::Result<Found> {
+    async fn gather(&self, about: &About, _: &Access) -> anyhow::Result<Found> {
         let onset = about.incident.started_at;
-        let from = clock::before(onset, access.settings.diagnose.change_window);
-        let mut tx = access.store.read_few().await?;
-        let mut found = changes::between(&mut tx, from, about.now).await?;
-        found.retain(|c| about.concerns(&c.service));
+        let mut found: Vec<&Change> = about.changes.iter().filter(|c| about.concerns(&c.service)).collect();
         found.sort_by_key(|c| {
             (c.service != about.incident.service, clock::between(c.at, onset) + clock::between(onset, c.at))
         });
-        let facts = found.into_iter().map(|c| fact(c, onset)).collect();
+        let facts = found.into_iter().map(|c| fact(c.clone(), onset)).collect();
         Ok(Found { facts, missing: Vec::new() })
     }
 }

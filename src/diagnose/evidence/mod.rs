@@ -23,7 +23,7 @@ use crate::{
     clock,
     config::Settings,
     metrics,
-    model::{self, Alert, Anomaly, EvidenceKind, Incident, Missing, Phrase, Said, Short, Span},
+    model::{self, Alert, Anomaly, Change, EvidenceKind, Incident, Missing, Phrase, Said, Short, Span},
     redact,
     search::Logs,
     store::Store,
@@ -65,6 +65,8 @@ pub struct About {
     pub anomalies: Vec<Anomaly>,
     /// Services that call it or that it calls.
     pub neighbours: Vec<String>,
+    /// Of any service, from `diagnose.change_window` before the onset until now, newest first.
+    pub changes: Vec<Change>,
     pub now: Timestamp,
 }
 

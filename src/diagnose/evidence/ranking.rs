@@ -10,10 +10,9 @@ use crate::{
     clock,
     diagnose::rank,
     model::{
-        Change, EvidenceKind, Listed, Phrase,
+        EvidenceKind, Listed, Phrase,
         case::{Case, CaseChange},
     },
-    store::changes,
 };
 
 pub(super) struct Ranking;
@@ -36,11 +35,10 @@ impl Source for Ranking {
         if !access.telemetry.has_heard() {
             return Ok(Found::default());
         }
-        let changes = announced(about, access).await?;
         let (telemetry, settings, of) = (access.telemetry.clone(), access.settings.clone(), about.clone());
         // Some tenths of a second of computing where much is kept.
         let ranked = tokio::task::spawn_blocking(move || {
-            let mut case = frame(&of, settings.diagnose.look_back, &changes);
+            let mut case = frame(&of, settings.diagnose.look_back);
             let from = clock::before(of.incident.started_at, settings.diagnose.look_back);
             let whole = telemetry.recall(&mut case, from);
             for (caller, callees) in &settings.correlate.topology {
@@ -63,16 +61,8 @@ impl Source for Ranking {
     }
 }
 
-async fn announced(about: &About, access: &Access) -> anyhow::Result<Vec<Change>> {
-    let from = clock::before(about.incident.started_at, access.settings.diagnose.change_window);
-    let mut tx = access.store.read_few().await?;
-    let mut found = changes::between(&mut tx, from, about.now).await?;
-    found.truncate(MAX_CHANGES);
-    Ok(found)
-}
-
 /// The window: from the onset until now, or as long as what is usual was looked at.
-fn frame(about: &About, look_back: Duration, changes: &[Change]) -> Case {
+fn frame(about: &About, look_back: Duration) -> Case {
     let onset = about.incident.started_at;
     let mut case = Case {
         alert_metric: about.alerts.first().map(|alert| alert.name().to_lowercase()),
@@ -81,7 +71,7 @@ fn frame(about: &About, look_back: Duration, changes: &[Change]) -> Case {
         ..Case::default()
     };
     case.alert_service = case.names.sym(&about.incident.service);
-    for change in changes {
+    for change in about.changes.iter().take(MAX_CHANGES) {
         let service = case.names.sym(&change.service);
         case.changes.push(CaseChange {
             at: change.at.as_microsecond(),

@@ -58,5 +58,6 @@ pub async fn about(scene: &Scene) -> About {
     let mut tx = scene.store.read().await.expect("reads");
     let incident = incidents::get(&mut tx, &scene.incident).await.expect("reads").expect("is there");
     let alerts = alerts::of(&mut tx, &scene.incident, 1000).await.expect("reads");
-    About { incident, alerts, anomalies: Vec::new(), neighbours: Vec::new(), now: clock::now() }
+    let (anomalies, neighbours, changes) = Default::default();
+    About { incident, alerts, anomalies, neighbours, changes, now: clock::now() }
 }
