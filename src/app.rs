@@ -1,5 +1,6 @@
 //! Wires the parts together: opens the store, starts everything in order, and stops it in reverse order.
 
+mod calls;
 mod lock;
 mod overload;
 mod parts;
@@ -228,6 +229,9 @@ impl Build {
         let keep = shared.then(|| detect::Keep { store: self.store.clone(), keeper: self.keeper.clone() });
         let deps = detect::Deps { bus, settings, signals, left_open, keep, calls: self.calls.clone() };
         let detectors = Detectors::new(deps);
+        let (graph, store, period) =
+            (self.calls.clone(), self.store.clone(), self.settings.detect.save_every);
+        self.parts.start("calls", |stop| calls::keep(graph, store, period, stop));
         let committer = committer.clone();
         self.parts.start("signals", |stop| keep_signals(found, committer, stop));
         let running = detectors.clone();

@@ -148,6 +148,8 @@ metrics! {
     BUS_LOST: IntCounter[] = "aiops_bus_lost_records_total";
     /// Stream entries that nobody could read; they are in the dead-letter stream.
     BUS_DEAD: IntCounter[] = "aiops_bus_dead_letters_total";
+    /// Records on the bus whose kind only a newer version knows; skipped.
+    BUS_SKIPPED: IntCounter[] = "aiops_bus_skipped_records_total";
     /// States of the detectors that were saved.
     DETECT_SAVES: IntCounter[] = "aiops_detect_saves_total";
     /// Bytes of the detectors' states that were saved.
@@ -168,6 +170,8 @@ metrics! {
     CALLS_KEPT: IntGauge[] = "aiops_detect_calls_kept";
     /// Learned pairs of caller and callee that made room for others.
     CALLS_FORGOTTEN: IntGauge[] = "aiops_detect_calls_forgotten";
+    /// Calls between services that were saved: pairs, each time that their count was.
+    CALLS_SAVED: IntCounter[] = "aiops_detect_calls_saved_total";
     /// Anomalies that began, by kind.
     DETECT_ONSETS: IntCounterVec["kind"] = "aiops_detect_onsets_total";
     /// Services that the detectors keep state of.

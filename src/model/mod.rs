@@ -28,7 +28,7 @@ pub use actor::{Actor, Role};
 pub use alert::{Alert, AlertEvent, AlertState, Labels, fingerprint};
 pub use anomaly::{Anomaly, AnomalyEvent, AnomalyKind};
 pub use button::{Button, Verb};
-pub use calls::Calls;
+pub use calls::{Called, Calls};
 pub use change::Change;
 pub use decision::{Decision, Stage};
 pub use diagnosis::{Attempt, Claim, Diagnosis, Missing, Suggestion, Tier};

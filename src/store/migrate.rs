@@ -23,6 +23,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (9, "schema_versions", include_str!("migrations/0009_schema_versions.sql")),
     (10, "overload", include_str!("migrations/0010_overload.sql")),
     (11, "indexes", include_str!("migrations/0011_indexes.sql")),
+    (12, "calls", include_str!("migrations/0012_calls.sql")),
 ];
 
 /// The newest version that this program knows.
@@ -35,7 +36,7 @@ const VERSIONED_SINCE: i64 = 9;
 
 /// Migrations after [`VERSIONED_SINCE`] that an older program can live with: version, and the newest migration that such a
 /// program must know at least. Only what adds (tables, columns with a default, indexes) belongs here.
-const COMPATIBLE: &[(i64, i64)] = &[(10, 9), (11, 9)];
+const COMPATIBLE: &[(i64, i64)] = &[(10, 9), (11, 9), (12, 9)];
 
 /// When the schema is brought up to date.
 pub use crate::config::MigrateWhen;

@@ -6,6 +6,7 @@ pub mod approvals;
 pub mod audit;
 pub mod backup;
 pub mod buttons;
+pub mod calls;
 pub mod changes;
 pub mod chat_events;
 pub mod damage;

@@ -52,7 +52,7 @@ async fn metric(service: &Service, name: &str) -> f64 {
     line.and_then(|value| value.parse().ok()).unwrap_or(0.0)
 }
 
-async fn until_metric(service: &Service, name: &str, at_least: f64) {
+pub async fn until_metric(service: &Service, name: &str, at_least: f64) {
     for _ in 0..600 {
         if metric(service, name).await >= at_least {
             return;
@@ -62,7 +62,7 @@ async fn until_metric(service: &Service, name: &str, at_least: f64) {
     panic!("{name} is {} and not {at_least}", metric(service, name).await);
 }
 
-async fn fire(service: &Service, name: &str, of: &str, since: Timestamp) {
+pub async fn fire(service: &Service, name: &str, of: &str, since: Timestamp) {
     let labels = json!({"alertname": name, "service": of, "severity": "critical"});
     service.post("/api/v2/alerts", &json!([{"labels": labels, "startsAt": since.to_string()}])).await;
 }
@@ -106,6 +106,31 @@ async fn spans_teach_who_calls_whom_and_name_the_suspect_of_an_incident() {
     service
         .until(SOON, &path, "the second alert in the same incident", |incident| {
             (incident["alert_count"] == 2).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn who_calls_whom_is_known_again_after_a_kill() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let settings = "detect: {save_every: 200ms}\n";
+    let mut service = Service::start_in(dir.path(), settings).await;
+    let before = aiops::clock::now() - SignedDuration::from_mins(20);
+    for n in 1..=30 {
+        assert_eq!(send(&service, request(n, before, 5)).await, json!({}));
+    }
+    until_metric(&service, "aiops_detect_calls_saved_total", 2.0).await;
+    service.child.kill();
+    let service = Service::start_in(dir.path(), settings).await;
+    until_metric(&service, "aiops_detect_calls_kept", 2.0).await;
+    let now = aiops::clock::now();
+    fire(&service, "SlowBuying", "front", now).await;
+    fire(&service, "SlowOrders", "orders", now).await;
+    let list = "/api/v1/incidents";
+    service
+        .until(SOON, list, "one incident of both", |list| {
+            let all = list["items"].as_array()?;
+            (all.len() == 1 && all[0]["alert_count"] == 2).then_some(())
         })
         .await;
 }
@@ -162,6 +187,9 @@ async fn a_body_that_is_no_otlp_is_refused_and_says_why() {
     let post = async |kind: &str, body: &str| {
         running.send("POST", "/v1/traces", &[("content-type", kind)], body.as_bytes()).await
     };
+    let stranger = [("content-type", "text/plain"), ("authorization", "Bearer no-such-token-no-such-token")];
+    let answer = running.send("POST", "/v1/traces", &stranger, b"{}").await;
+    answer.is_problem(401, "Authorization: Bearer");
     post("text/plain", "{}").await.is_problem(415, "expected application/x-protobuf or application/json");
     post("application/json", "[").await.is_problem(400, "this is no ExportTraceServiceRequest");
     post("application/x-protobuf", "junk").await.is_problem(400, "this is no ExportTraceServiceRequest");
