@@ -36,6 +36,7 @@ fn case(traces: u64) -> Case {
                 start,
                 duration,
                 error,
+                peer: None,
             };
             case.spans.push(span);
             if depth < 19 {

@@ -1,7 +1,7 @@
 //! What requests leave behind: spans, and the log lines that name their trace. Remembered for rankings; calls between services
 //! are read off them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
     sample::{OfTrace, Sample},
@@ -55,9 +55,10 @@ impl Requests {
     /// Takes one span; returns false if it is older than what is kept. Of all, `max` are kept.
     pub fn span(&mut self, span: &Span, max: usize) -> bool {
         let [service, operation] = [&span.service, &span.operation].map(|name| self.sym(name));
+        let peer = span.peer.as_ref().map(|name| self.sym(name));
         let &Span { trace, id, parent, error, duration_us: duration, .. } = span;
         let start = span.at.as_microsecond();
-        let kept = CaseSpan { trace, id, parent, service, operation, start, duration, error };
+        let kept = CaseSpan { trace, id, parent, service, operation, start, duration, error, peer };
         self.spans.add(span.at.as_second(), kept, max)
     }
 
@@ -84,6 +85,9 @@ impl Requests {
         for span in self.spans.minutes.iter_mut().flat_map(|m| &mut m.kept) {
             again(&mut span.service);
             again(&mut span.operation);
+            if let Some(peer) = &mut span.peer {
+                again(peer);
+            }
         }
         self.lines.minutes.iter_mut().flat_map(|m| &mut m.kept).for_each(|line| again(&mut line.service));
     }
@@ -108,7 +112,8 @@ impl Requests {
         for span in self.spans.below(bound).filter(|s| s.start >= from) {
             let [service, operation] =
                 [span.service, span.operation].map(|sym| case.names.sym(self.names.text(sym)));
-            case.spans.push(CaseSpan { service, operation, ..*span });
+            let peer = span.peer.map(|sym| case.names.sym(self.names.text(sym)));
+            case.spans.push(CaseSpan { service, operation, peer, ..*span });
         }
     }
 
@@ -117,18 +122,34 @@ impl Requests {
     pub fn calls(&mut self, now: i64) -> Vec<(String, String, f64)> {
         let until = now.div_euclid(60) - SETTLED;
         let mut found: BTreeMap<(Sym, Sym), f64> = BTreeMap::new();
+        let mut silent: BTreeMap<(Sym, Sym), f64> = BTreeMap::new();
+        let mut speaks: HashSet<Sym> = HashSet::new();
         let fresh = self.spans.minutes.iter_mut().filter(|m| !m.told && m.number <= until);
         for minute in fresh {
             minute.told = true;
             let of: HashMap<(u64, u64), Sym> =
                 minute.kept.iter().map(|s| ((s.trace, s.id), s.service)).collect();
             let each = u64::MAX as f64 / (minute.bound as f64).max(1.0);
+            let mut answered: HashSet<(u64, u64)> = HashSet::new();
             for s in &minute.kept {
                 if let Some(caller) = of.get(&(s.trace, s.parent)).filter(|caller| **caller != s.service) {
                     *found.entry((*caller, s.service)).or_default() += each;
+                    answered.insert((s.trace, s.parent));
+                    speaks.insert(s.service);
+                }
+            }
+            for s in &minute.kept {
+                let Some(peer) = s.peer.filter(|peer| *peer != s.service) else { continue };
+                if answered.contains(&(s.trace, s.id)) {
+                    // By whatever name its own spans call it.
+                    speaks.insert(peer);
+                } else {
+                    *silent.entry((s.service, peer)).or_default() += each;
                 }
             }
         }
+        // Whose spans come is counted by them; of others, who waits for them tells.
+        found.extend(silent.into_iter().filter(|((_, peer), _)| !speaks.contains(peer)));
         let text = |sym: Sym| self.names.text(sym).to_owned();
         found.into_iter().map(|((a, b), n)| (text(a), text(b), n)).collect()
     }
@@ -149,7 +170,23 @@ mod tests {
             parent,
             duration_us: 10,
             error: false,
+            peer: None,
         }
+    }
+
+    #[test]
+    fn calls_to_what_sends_no_spans_are_counted_by_who_waits_for_it() {
+        let mut requests = Requests::default();
+        for trace in 1..=20 {
+            let to = |peer: &str, span: Span| Span { peer: Some(peer.into()), ..span };
+            let id = trace * 10;
+            requests.span(&to("bank", span(100, trace, id, 0, "shop")), 6000);
+            requests.span(&span(100, trace, id + 1, id, "bank"), 6000);
+            requests.span(&to("db", span(100, trace, id + 2, id + 1, "bank")), 6000);
+        }
+        let calls = requests.calls(102 * 60);
+        let pairs: Vec<_> = calls.iter().map(|(a, b, n)| (a.as_str(), b.as_str(), *n)).collect();
+        assert_eq!(pairs, [("shop", "bank", 20.0), ("bank", "db", 20.0)]);
     }
 
     #[test]

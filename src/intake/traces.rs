@@ -45,12 +45,15 @@ struct KeyValue {
     value: Option<AnyValue>,
 }
 
-/// A text; of other kinds of values none names a service.
+/// A text or a whole number (ports); of other kinds of values none names a service.
 #[derive(Clone, PartialEq, prost::Message, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct AnyValue {
     #[prost(string, optional, tag = "1")]
     string_value: Option<String>,
+    #[prost(int64, optional, tag = "3")]
+    #[serde(deserialize_with = "maybe_integer")]
+    int_value: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message, Deserialize)]
@@ -75,12 +78,17 @@ struct Wire {
     parent_span_id: Vec<u8>,
     #[prost(string, tag = "5")]
     name: String,
+    #[prost(int32, tag = "6")]
+    #[serde(deserialize_with = "kind")]
+    kind: i32,
     #[prost(fixed64, tag = "7")]
     #[serde(deserialize_with = "nanoseconds")]
     start_time_unix_nano: u64,
     #[prost(fixed64, tag = "8")]
     #[serde(deserialize_with = "nanoseconds")]
     end_time_unix_nano: u64,
+    #[prost(message, repeated, tag = "9")]
+    attributes: Vec<KeyValue>,
     #[prost(message, optional, tag = "15")]
     status: Option<Status>,
 }
@@ -109,6 +117,9 @@ struct Partial {
 
 /// `STATUS_CODE_ERROR`.
 const ERROR: i32 = 2;
+/// `SPAN_KIND_CLIENT` and `SPAN_KIND_PRODUCER`.
+const CLIENT: i32 = 3;
+const PRODUCER: i32 = 4;
 /// Bytes of a service's and of an operation's name that are kept.
 const MAX_NAME: usize = 200;
 
@@ -196,7 +207,54 @@ fn span(wire: &Wire, service: Option<&str>, limits: &Limits) -> Result<Span, Str
         parent,
         duration_us: end - start,
         error: wire.status.as_ref().is_some_and(|s| s.code == ERROR),
+        peer: peer(wire).map(|name| bounded(&name)),
     })
+}
+
+/// Whom a client's span waits for, by the semantic conventions of OpenTelemetry, old names and new: the service if it is named,
+/// else the host, else what kind of store it is. Spans of other kinds wait for nobody.
+fn peer(wire: &Wire) -> Option<String> {
+    let text = |keys: &[&str]| {
+        let found = keys.iter().find_map(|key| wire.attributes.iter().find(|a| a.key == *key));
+        found.and_then(|a| a.value.as_ref()?.string_value.as_deref()).map(str::trim).filter(|t| !t.is_empty())
+    };
+    if !matches!(wire.kind, CLIENT | PRODUCER) {
+        return None;
+    }
+    let system = text(&["db.system.name", "db.system", "messaging.system"]);
+    let host = text(&["server.address", "net.peer.name", "server.socket.domain", "http.host"])
+        .or_else(|| host_of(text(&["url.full", "http.url"])?));
+    let named = text(&["peer.service", "service.peer.name"]).map(str::to_owned);
+    named.or_else(|| host.and_then(service_of_host)).or_else(|| system.map(str::to_owned)).or_else(|| {
+        // Just an address: better than nobody.
+        let address =
+            host.or_else(|| text(&["network.peer.address", "net.sock.peer.addr", "net.peer.ip"]))?;
+        let port = ["server.port", "network.peer.port", "net.peer.port", "net.sock.peer.port"]
+            .iter()
+            .find_map(|key| wire.attributes.iter().find(|a| a.key == *key)?.value.as_ref()?.int_value);
+        Some(port.map_or_else(|| address.to_owned(), |port| format!("{address}:{port}")))
+    })
+}
+
+/// The host of a URL.
+fn host_of(url: &str) -> Option<&str> {
+    let rest = url.split_once("://")?.1;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    authority.rsplit('@').next().filter(|host| !host.is_empty())
+}
+
+/// What a host's name says of the service: inside a cluster its first label is the name. Addresses say nothing, and neither does
+/// the own machine, where a proxy stands for anybody.
+fn service_of_host(host: &str) -> Option<String> {
+    let name = host
+        .rsplit_once(':')
+        .map_or(host, |(name, port)| if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host });
+    let is_address = name.parse::<std::net::Ipv4Addr>().is_ok() || name.contains(':');
+    if is_address || name.is_empty() || name.eq_ignore_ascii_case("localhost") {
+        return None;
+    }
+    let inside = name.split_once(".svc").filter(|(_, rest)| rest.is_empty() || rest.starts_with('.'));
+    Some(inside.map_or(name, |(name, _)| name.split('.').next().unwrap_or(name)).to_owned())
 }
 
 /// As log lines write it: hexadecimal in small letters, so that a line's trace id has the same hash.
@@ -251,6 +309,34 @@ fn nanoseconds<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     }
 }
 
+/// 64-bit numbers are texts in JSON.
+fn maybe_integer<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Integer {
+        Number(i64),
+        Text(String),
+        Other(serde::de::IgnoredAny),
+    }
+    Ok(match Integer::deserialize(from)? {
+        Integer::Number(n) => Some(n),
+        Integer::Text(text) => text.parse().ok(),
+        Integer::Other(_) => None,
+    })
+}
+
+/// By number, as the specification has it; some write the name.
+fn kind<'de, D: Deserializer<'de>>(from: D) -> Result<i32, D::Error> {
+    match Number::deserialize(from)? {
+        Number::Number(n) => Ok(i32::try_from(n).unwrap_or(0)),
+        Number::Text(name) => Ok(match name.as_str() {
+            "SPAN_KIND_CLIENT" => CLIENT,
+            "SPAN_KIND_PRODUCER" => PRODUCER,
+            _ => 0,
+        }),
+    }
+}
+
 /// By number, as the specification has it; some write the name.
 fn code<'de, D: Deserializer<'de>>(from: D) -> Result<i32, D::Error> {
     match Number::deserialize(from)? {
@@ -279,12 +365,18 @@ mod tests {
             start_time_unix_nano: NOW,
             end_time_unix_nano: NOW + 1_500_000,
             status: Some(Status { code: ERROR }),
+            kind: CLIENT,
+            attributes: vec![attribute("peer.service", "bank"), attribute("server.address", "10.0.0.7")],
         }
     }
 
+    fn attribute(key: &str, text: &str) -> KeyValue {
+        let value = Some(AnyValue { string_value: Some(text.into()), int_value: None });
+        KeyValue { key: key.into(), value }
+    }
+
     fn request(spans: Vec<Wire>) -> Request {
-        let value = Some(AnyValue { string_value: Some("orders".into()) });
-        let attributes = vec![KeyValue { key: "service.name".into(), value }];
+        let attributes = vec![attribute("service.name", "orders")];
         let scope_spans = vec![ScopeSpans { spans }];
         Request {
             resource_spans: vec![ResourceSpans { resource: Some(Resource { attributes }), scope_spans }],
@@ -304,14 +396,15 @@ mod tests {
         let one = parse(&bytes, "application/x-protobuf", &limits()).expect("protobuf");
         let text = json(
             r#"{"traceId":"ABababababababababababababababab","spanId":"0101010101010101","parentSpanId":"0202020202020202",
-            "name":"GET /orders/17","kind":2,"startTimeUnixNano":"1795255200000000000","endTimeUnixNano":1795255200001500000,
-            "attributes":[],"status":{"code":2}}"#,
+            "name":"GET /orders/17","kind":3,"startTimeUnixNano":"1795255200000000000","endTimeUnixNano":1795255200001500000,
+            "attributes":[{"key":"peer.service","value":{"stringValue":"bank"}},{"key":"x","value":{"boolValue":true}},
+            {"key":"server.address","value":{"stringValue":"10.0.0.7"}}],"status":{"code":2}}"#,
         );
         let two = parse(text.as_bytes(), "application/json; charset=utf-8", &limits()).expect("JSON");
         assert_eq!(one, two);
         let span = &one.records[0];
         assert_eq!((span.service.as_str(), span.operation.as_str()), ("orders", "GET /orders/*"));
-        assert_eq!((span.duration_us, span.error), (1500, true));
+        assert_eq!((span.duration_us, span.error, span.peer.as_deref()), (1500, true, Some("bank")));
         assert_eq!(span.trace, id_hash(b"abababababababababababababababab"), "as a log line writes it");
     }
 
@@ -354,6 +447,28 @@ mod tests {
         assert_eq!(partial.map(|p| p.rejected_spans), Some(2));
         let text = String::from_utf8(answer(&counts(2), false)).expect("text");
         assert!(text.contains(r#""rejectedSpans":"2""#) && text.contains("span 3: why"), "{text}");
+    }
+
+    #[test]
+    fn a_clients_span_says_whom_it_waits_for() {
+        let of = |kind, attributes: &[(&str, &str)]| {
+            let attributes = attributes.iter().map(|(key, text)| attribute(key, text)).collect();
+            peer(&Wire { kind, attributes, ..wire() })
+        };
+        let client = |attributes: &[(&str, &str)]| of(CLIENT, attributes).expect("somebody");
+        assert_eq!(client(&[("server.address", "payments.shop.svc.cluster.local")]), "payments");
+        assert_eq!(client(&[("http.url", "https://user@api.example.com:8443/v1?x")]), "api.example.com");
+        assert_eq!(client(&[("server.address", "10.0.0.7"), ("db.system", "postgresql")]), "postgresql");
+        assert_eq!(of(PRODUCER, &[("messaging.system", "kafka")]).as_deref(), Some("kafka"));
+        let port = KeyValue {
+            key: "server.port".into(),
+            value: Some(AnyValue { string_value: None, int_value: Some(5432) }),
+        };
+        let attributes = vec![attribute("server.address", "127.0.0.1"), port];
+        assert_eq!(peer(&Wire { attributes, ..wire() }).as_deref(), Some("127.0.0.1:5432"));
+        assert_eq!(client(&[("server.address", "::1")]), "::1");
+        assert_eq!(of(2, &[("peer.service", "front")]), None, "a server waits for nobody");
+        assert_eq!(of(CLIENT, &[]), None);
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct CaseSpan {
     pub start: i64,
     pub duration: i64,
     pub error: bool,
+    /// Whom it waited for, if it says so.
+    pub peer: Option<Sym>,
 }
 
 /// How serious a line is, as far as ranking cares.

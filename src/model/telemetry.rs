@@ -83,6 +83,8 @@ pub struct Span {
     pub duration_us: i64,
     /// Its status is an error.
     pub error: bool,
+    /// Whom it waited for, if it says so: a service, a database, a queue.
+    pub peer: Option<String>,
 }
 
 /// Word that a source could not be asked, or answers again: travels the bus beside the records, so that detectors and

@@ -6,6 +6,7 @@ mod backtest;
 mod backup;
 mod bench;
 mod bus;
+mod causes;
 mod chat;
 mod cli;
 mod correlate;

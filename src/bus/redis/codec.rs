@@ -1,13 +1,16 @@
 //! How a batch of records is written into one stream entry.
 //!
 //! Record after record, so that encoded batches can be put behind each other. Numbers are LEB128, texts a length and UTF-8.
-//! A record begins with one byte: the low two bits say what it is (0 log, 1 sample, 2 gap, 3 span), bit 2 that its service is that of
-//! the log or sample before, bit 3 that its host is, bit 4 that a trace id follows. Then come:
+//! A record begins with one byte: the low two bits say what it is (0 log, 1 sample, 2 gap, 3 of a later kind), bit 2 that its
+//! service is that of the log or sample before, bit 3 that its host is, bit 4 that a trace id follows. Then come:
 //! - log: level (one byte), microseconds since 1970 (zigzag), service, host, message, trace id
 //! - sample: microseconds, service, name, count of labels, names and values of the labels, value (eight bytes, little endian)
-//! - span: microseconds, service, operation, trace, span and parent (eight bytes each, little endian), microseconds that it
-//!   took; bit 4 says that it failed
 //! - gap: JSON
+//! - of a later kind: the number of its kind, a length and so many bytes. A reader that does not know the kind skips them and
+//!   counts it, and of a kind that it knows it leaves what stands behind what it knows: versions run side by side while a
+//!   deployment is upgraded. Nothing else refers to such a record.
+//!   - kind 0, span: one byte (bit 0 that it failed), microseconds, service, operation, trace, span and parent (eight bytes
+//!     each, little endian), microseconds that it took, whom it waited for as far as it says (empty: nobody)
 
 use crate::{
     bus::Record,
@@ -21,19 +24,21 @@ pub const VERSION: &str = "1";
 const LOG: u8 = 0;
 const SAMPLE: u8 = 1;
 const GAP: u8 = 2;
-const SPAN: u8 = 3;
+const LATER: u8 = 3;
 const KIND: u8 = 0b11;
 const SAME_SERVICE: u8 = 1 << 2;
 const SAME_HOST: u8 = 1 << 3;
 const TRACED: u8 = 1 << 4;
-const FAILED: u8 = 1 << 4;
+
+/// Kinds that came later.
+const SPAN: u64 = 0;
+const FAILED: u8 = 1;
 
 /// Writes one record behind those of a batch; `before` is the one before it in that batch.
 pub fn encode(out: &mut Vec<u8>, record: &Record, before: Option<&Record>) {
-    // A gap has its service inside its JSON.
-    let same_service = before.is_some_and(|b| {
-        !matches!(b, Record::Gap(_)) && b.service().is_some() && b.service() == record.service()
-    });
+    // A gap has its service inside its JSON, and what came later may be skipped.
+    let same_service = before
+        .is_some_and(|b| matches!(b, Record::Log(_) | Record::Sample(_)) && b.service() == record.service());
     let service = if same_service { SAME_SERVICE } else { 0 };
     match record {
         Record::Log(log) => {
@@ -68,22 +73,29 @@ pub fn encode(out: &mut Vec<u8>, record: &Record, before: Option<&Record>) {
             out.extend_from_slice(&sample.value.to_le_bytes());
         }
         Record::Span(span) => {
-            out.push(SPAN | service | if span.error { FAILED } else { 0 });
-            time(out, span.at);
-            if !same_service {
-                text(out, &span.service);
-            }
-            text(out, &span.operation);
+            let mut body = vec![if span.error { FAILED } else { 0 }];
+            time(&mut body, span.at);
+            text(&mut body, &span.service);
+            text(&mut body, &span.operation);
             for id in [span.trace, span.id, span.parent] {
-                out.extend_from_slice(&id.to_le_bytes());
+                body.extend_from_slice(&id.to_le_bytes());
             }
-            number(out, span.duration_us.max(0).unsigned_abs());
+            number(&mut body, span.duration_us.max(0).unsigned_abs());
+            text(&mut body, span.peer.as_deref().unwrap_or(""));
+            later(out, SPAN, &body);
         }
         Record::Gap(gap) => {
             out.push(GAP);
             text(out, &serde_json::to_string(gap).expect("a gap is plain data"));
         }
     }
+}
+
+fn later(out: &mut Vec<u8>, kind: u64, body: &[u8]) {
+    out.push(LATER);
+    number(out, kind);
+    number(out, body.len() as u64);
+    out.extend_from_slice(body);
 }
 
 fn number(out: &mut Vec<u8>, mut n: u64) {
@@ -104,19 +116,22 @@ fn time(out: &mut Vec<u8>, at: jiff::Timestamp) {
     number(out, ((us << 1) ^ (us >> 63)) as u64);
 }
 
-/// All records of an entry that says it holds `count`; an error says what is wrong with it.
+/// All records of an entry that says it holds `count`, as far as their kinds are known: the rest is missing. An error says
+/// what is wrong with it.
 pub fn decode(payload: &[u8], count: usize) -> Result<Vec<Record>, String> {
     let mut from = Reader { bytes: payload };
     let mut records = Vec::with_capacity(count.min(payload.len() / 4));
-    let (mut service, mut host) = (None, None);
+    let (mut service, mut host, mut held) = (None, None, 0);
     while !from.bytes.is_empty() {
-        records.push(from.record(&mut service, &mut host).ok_or_else(|| {
+        let record = from.record(&mut service, &mut host).ok_or_else(|| {
             let at = payload.len() - from.bytes.len();
-            format!("record {} is broken before byte {at} of {}", records.len(), payload.len())
-        })?);
+            format!("record {held} is broken before byte {at} of {}", payload.len())
+        })?;
+        held += 1;
+        records.extend(record);
     }
-    if records.len() != count {
-        return Err(format!("it holds {} records and says {count}", records.len()));
+    if held != count {
+        return Err(format!("it holds {held} records and says {count}"));
     }
     Ok(records)
 }
@@ -126,9 +141,14 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn record(&mut self, service: &mut Option<&'a str>, host: &mut Option<&'a str>) -> Option<Record> {
+    /// None if it is broken; nothing in it if its kind is unknown.
+    fn record(
+        &mut self,
+        service: &mut Option<&'a str>,
+        host: &mut Option<&'a str>,
+    ) -> Option<Option<Record>> {
         let flags = self.byte()?;
-        Some(match flags & KIND {
+        Some(Some(match flags & KIND {
             LOG => {
                 let level = *LogLevel::ALL.get(usize::from(self.byte()?))?;
                 let at = self.time()?;
@@ -152,18 +172,25 @@ impl<'a> Reader<'a> {
                 let service = (*service)?.to_owned();
                 value.is_finite().then_some(Record::Sample(Sample { at, name, service, labels, value }))?
             }
-            SPAN => {
-                let at = self.time()?;
-                self.named(service, flags & SAME_SERVICE)?;
-                let operation = self.text()?.to_owned();
-                let [trace, id, parent] = [self.id()?, self.id()?, self.id()?];
-                let duration_us = i64::try_from(self.number()?).ok()?;
-                let (service, error) = ((*service)?.to_owned(), flags & FAILED != 0);
-                Record::Span(TraceSpan { at, service, operation, trace, id, parent, duration_us, error })
-            }
             GAP => Record::Gap(serde_json::from_str(self.text()?).ok()?),
-            _ => return None,
-        })
+            _ => {
+                let (kind, length) = (self.number()?, usize::try_from(self.number()?).ok()?);
+                let mut body = Reader { bytes: self.take(length)? };
+                match kind {
+                    SPAN => Record::Span(body.span()?),
+                    _ => return Some(None),
+                }
+            }
+        }))
+    }
+
+    fn span(&mut self) -> Option<TraceSpan> {
+        let error = self.byte()? & FAILED != 0;
+        let (at, service, operation) = (self.time()?, self.text()?.to_owned(), self.text()?.to_owned());
+        let [trace, id, parent] = [self.id()?, self.id()?, self.id()?];
+        let duration_us = i64::try_from(self.number()?).ok()?;
+        let peer = Some(self.text()?).filter(|peer| !peer.is_empty()).map(str::to_owned);
+        Some(TraceSpan { at, service, operation, trace, id, parent, duration_us, error, peer })
     }
 
     fn named(&mut self, slot: &mut Option<&'a str>, same: u8) -> Option<()> {
@@ -237,10 +264,23 @@ mod tests {
         let sample = (at.clone(), "[a-z_]{1,9}", "[ab]", labels, -1e300_f64..1e300).prop_map(
             |(at, name, service, labels, value)| Record::Sample(Sample { at, name, service, labels, value }),
         );
-        let span = (at.clone(), "[ab]", "[a-z /]{0,9}", any::<[u64; 3]>(), 0_i64..1 << 40, any::<bool>());
-        let span = span.prop_map(|(at, service, operation, [trace, id, parent], duration_us, error)| {
-            Record::Span(TraceSpan { at, service, operation, trace, id, parent, duration_us, error })
-        });
+        let peer = prop::option::of("[a-z]{1,9}");
+        let span =
+            (at.clone(), "[ab]", "[a-z /]{0,9}", any::<[u64; 3]>(), 0_i64..1 << 40, any::<bool>(), peer);
+        let span =
+            span.prop_map(|(at, service, operation, [trace, id, parent], duration_us, error, peer)| {
+                Record::Span(TraceSpan {
+                    at,
+                    service,
+                    operation,
+                    trace,
+                    id,
+                    parent,
+                    duration_us,
+                    error,
+                    peer,
+                })
+            });
         let gap =
             (at, prop::option::of("[ab]"), prop::option::of(".{0,20}")).prop_map(|(at, service, reason)| {
                 let reason = reason.map(crate::model::Said::from);
@@ -255,6 +295,17 @@ mod tests {
             let both = [encoded(&one), encoded(&two)].concat();
             let records: Vec<Record> = one.into_iter().chain(two).collect();
             prop_assert_eq!(decode(&both, records.len()), Ok(records));
+        }
+
+        #[test]
+        fn records_of_kinds_that_came_later_are_skipped(
+            known in prop::collection::vec(some_record(), 0..9), kind in 1_u64..1 << 40, body in prop::collection::vec(any::<u8>(), 0..50), at in any::<prop::sample::Index>(),
+        ) {
+            let (before, after) = known.split_at(at.index(known.len() + 1));
+            let mut bytes = encoded(before);
+            later(&mut bytes, kind, &body);
+            bytes.extend(encoded(after));
+            prop_assert_eq!(decode(&bytes, known.len() + 1), Ok(known));
         }
 
         #[test]

@@ -439,7 +439,8 @@ impl Ahead {
                 return self.gap(id.time(), lost.into()).await;
             }
         };
-        let count = records.len() as u64;
+        // Those included whose kinds only a newer version knows.
+        let count = entry.number("n");
         if let Some(at) = self.at.clone() {
             let known = Id::parse(&at.id).unwrap_or_default();
             if at.epoch == mark.epoch && id <= known {
@@ -472,6 +473,7 @@ impl Ahead {
                 other => drop(other?),
             }
         }
+        metrics::BUS_SKIPPED.inc_by(count - records.len() as u64);
         let size = entry.bytes("d").len() as u64;
         lock(&self.place.unsaved).push_back((id, count, size));
         self.place.unsaved_records.fetch_add(count, Relaxed);

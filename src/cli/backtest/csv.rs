@@ -8,28 +8,54 @@ pub fn read<const N: usize>(
     columns: [&str; N],
     mut row: impl FnMut([&str; N]) -> Result<(), String>,
 ) -> Result<(), String> {
+    rows(path, columns, None, |fields, _| row(fields))
+}
+
+/// Like [`read`], where the header may name one more column behind the others.
+pub fn read_with<const N: usize>(
+    path: &Path,
+    columns: [&str; N],
+    optional: &str,
+    row: impl FnMut([&str; N], Option<&str>) -> Result<(), String>,
+) -> Result<(), String> {
+    rows(path, columns, Some(optional), row)
+}
+
+fn rows<const N: usize>(
+    path: &Path,
+    columns: [&str; N],
+    optional: Option<&str>,
+    mut row: impl FnMut([&str; N], Option<&str>) -> Result<(), String>,
+) -> Result<(), String> {
     let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let text = String::from_utf8_lossy(&bytes);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let at = |line: usize, why: &str| format!("{}:{line}: {why}", path.display());
     let mut rows = Rows { text, at: 0, line: 1 };
     let mut header = true;
+    let mut width = N;
     while let Some((line, fields)) = rows.next() {
         let fields = fields.map_err(|why| at(line, why))?;
         if fields.len() == 1 && fields[0].is_empty() {
             continue;
         }
         if std::mem::take(&mut header) {
-            if !fields.iter().map(String::as_str).eq(columns) {
+            let names = || fields.iter().map(String::as_str);
+            let is_more = optional.is_some_and(|more| names().eq(columns.into_iter().chain([more])));
+            if !is_more && !names().eq(columns) {
                 return Err(at(line, &format!("the header must be {}", columns.join(","))));
             }
+            width = fields.len();
             continue;
         }
-        let found = fields.len();
-        let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
-        let fields = <[&str; N]>::try_from(fields)
-            .map_err(|_| at(line, &format!("{found} fields where {N} belong: {}", columns.join(","))))?;
-        row(fields).map_err(|why| at(line, &why))?;
+        let wrong =
+            || at(line, &format!("{} fields where {width} belong: {}", fields.len(), columns.join(",")));
+        if fields.len() != width {
+            return Err(wrong());
+        }
+        let all: Vec<&str> = fields.iter().map(String::as_str).collect();
+        let first = <[&str; N]>::try_from(&all[..N]).map_err(|_| wrong())?;
+        row(first, all.get(N).copied()).map_err(|why| at(line, &why))?;
     }
     if header {
         return Err(at(1, &format!("it is empty; the header must be {}", columns.join(","))));
@@ -120,6 +146,25 @@ mod tests {
     fn quotes_commas_and_line_breaks_stay_inside_a_field() {
         let seen = rows("a,b\r\n1,\"x,\n\"\"y\"\"\"\r\n,2\n\n").expect("good rows");
         assert_eq!(seen, [["1", "x,\n\"y\""], ["", "2"]]);
+    }
+
+    #[test]
+    fn a_column_that_may_be_missing_is_told_if_it_is_there() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("x.csv");
+        let seen = |text: &str| {
+            let mut seen = Vec::new();
+            std::fs::write(&path, text).expect("writable");
+            let row = |[a]: [&str; 1], b: Option<&str>| {
+                seen.push((a.to_owned(), b.map(str::to_owned)));
+                Ok(())
+            };
+            read_with(&path, ["a"], "b", row).map(|()| seen)
+        };
+        assert_eq!(seen("a\n1\n"), Ok(vec![("1".into(), None)]));
+        assert_eq!(seen("a,b\n1,2\n"), Ok(vec![("1".into(), Some("2".into()))]));
+        assert!(seen("a,c\n1,2\n").is_err());
+        assert!(seen("a,b\n1\n").is_err());
     }
 
     #[test]

@@ -18,6 +18,7 @@ A case is a directory:
   spans.csv     trace_id,span_id,parent_id,service,operation,start,duration_us,status
   topology.csv  caller,callee
   changes.csv   timestamp,service,summary
+spans.csv may have a ninth column, peer: whom a client's span waits for, where that sends no spans.
 Of the tables those that are there are used. Times are RFC 3339; what is before window.from is what is usual.
 
 Example:

@@ -3,17 +3,16 @@
 //! What was frequent all along and becomes more frequent is the workload's business, not evidence. A span that failed in
 //! the reference tells nothing about what is usual. Blame goes to what deviated first inside a trace.
 
-use super::count::{Sides, rise_since};
+use super::count::{Sides, rise_of_all, rise_since};
 use super::evidence::{Evidence, Kind};
 use super::hash::Map;
 use super::observe::{ANY, Item, Observed, Seen};
+use super::slow::{CALLEE, PRIOR, VOTES};
 use crate::model::{
     Phrase, Said,
     case::{Case, Gravity, Sym},
 };
 
-/// Below this, a deviation isn't followed up (e³ ≈ 20 : 1, the usual bar for "strong" evidence; Kass & Raftery 1995).
-pub const NOTABLE: f64 = 3.0;
 /// What happened in more than this share of the reference's spans isn't new; what was missing in more isn't a rule.
 const RARE: f64 = 0.3;
 /// An error that is gone is a change, and hardly a fault: a tie-breaker.
@@ -34,6 +33,8 @@ struct Counts {
     spans: Sides,
     /// Spans that did not fail.
     good: Sides,
+    /// Spans of the window that only a caller tells of.
+    silent: f64,
     with: Map<u32, Sides>,
     good_with: Map<u32, Sides>,
     both: Map<(u32, u32), Sides>,
@@ -41,7 +42,8 @@ struct Counts {
 }
 
 struct Deviation {
-    place: u32,
+    /// Of one service.
+    places: Vec<u32>,
     item: u32,
     /// `Some(given)`: missing although `given` happened. `None`: newly happens.
     missing: Option<u32>,
@@ -64,13 +66,15 @@ pub fn evidence(case: &Case, o: &Observed, earlier: impl Fn(usize) -> Vec<Earlie
         *looks.entry(o.places.all[place].service).or_default() += looked;
         gone(case, o, place as u32, c, &mut all);
     }
+    whoever_calls(o, &counts, &mut found, &mut looks);
+    share_with_callers(o, &counts, &mut found);
     let own = attribute(o, &found, earlier);
     for (d, own) in found.iter().zip(own) {
         all.push(Evidence {
-            service: o.places.all[d.place as usize].service,
+            service: o.places.all[d.places[0] as usize].service,
             kind: Kind::Behaviour,
             nats: d.nats * own,
-            looks: looks[&o.places.all[d.place as usize].service],
+            looks: looks[&o.places.all[d.places[0] as usize].service],
             text: sentence(case, o, d),
         });
     }
@@ -98,6 +102,9 @@ fn add(c: &mut Counts, s: &Seen, side: usize) {
     c.spans[side] += s.weight;
     if !s.failed {
         c.good[side] += s.weight;
+    }
+    if s.silent && side == 2 {
+        c.silent += s.weight;
     }
     for (i, _) in &s.items {
         c.with.entry(*i).or_default()[side] += s.weight;
@@ -145,8 +152,8 @@ fn newly(o: &Observed, place: u32, c: &Counts, any: &Counts, found: &mut Vec<Dev
         let prior = (wide[0] + wide[1] + 0.5) / (wide_n[0] + wide_n[1] + 1.0);
         looked += 1.0;
         let nats = rise_since(k, n, prior);
-        if nats > NOTABLE {
-            found.push(Deviation { place, item, missing: None, nats, k, n });
+        if nats > 0.0 {
+            found.push(Deviation { places: vec![place], item, missing: None, nats, k, n });
         }
     }
     looked
@@ -182,11 +189,11 @@ fn no_longer(o: &Observed, place: u32, c: &Counts, found: &mut Vec<Deviation>) -
             }
             let nats = rise_since(k, n, 0.5);
             if best.as_ref().is_none_or(|b| nats > b.nats) {
-                best = Some(Deviation { place, item, missing: Some(given), nats, k, n });
+                best = Some(Deviation { places: vec![place], item, missing: Some(given), nats, k, n });
             }
         }
         looked += f64::from(u8::from(best.is_some()));
-        found.extend(best.filter(|b| b.nats > NOTABLE));
+        found.extend(best.filter(|b| b.nats > 0.0));
     }
     looked
 }
@@ -197,7 +204,7 @@ fn gone(case: &Case, o: &Observed, place: u32, c: &Counts, all: &mut Vec<Evidenc
     {
         let k: Sides = std::array::from_fn(|s| c.spans[s] - with[s]);
         let nats = rise_since(k, c.spans, 0.5);
-        if nats > NOTABLE {
+        if nats > 0.0 {
             let p = &o.places.all[place as usize];
             let operation = case.names.text(p.operation).to_owned();
             let text = Phrase::ErrorGone { operation, what: name(case, o, item) };
@@ -206,12 +213,74 @@ fn gone(case: &Case, o: &Observed, place: u32, c: &Counts, all: &mut Vec<Evidenc
     }
 }
 
+/// What happens at a place whoever calls: each caller's requests are few, and what is wrong with the place concerns them all. What
+/// is expected follows the window's mix of callers.
+fn whoever_calls(o: &Observed, counts: &[Counts], found: &mut Vec<Deviation>, looks: &mut Map<Sym, f64>) {
+    let mut groups: Map<super::observe::Place, Vec<u32>> = Map::default();
+    for (n, place) in o.places.all.iter().enumerate() {
+        groups.entry(place.any_caller()).or_default().push(n as u32);
+    }
+    for (place, members) in groups.iter().filter(|(_, members)| members.len() > 1) {
+        let mut items: Vec<u32> =
+            members.iter().flat_map(|m| counts[*m as usize].with.keys().copied()).collect();
+        items.sort_unstable();
+        items.dedup();
+        for item in items {
+            let error = o.items.all[item as usize].is_error();
+            let parts: Vec<(Sides, Sides)> = members
+                .iter()
+                .map(|m| {
+                    let c = &counts[*m as usize];
+                    let with = if error { &c.with } else { &c.good_with };
+                    (with.get(&item).copied().unwrap_or_default(), if error { c.spans } else { c.good })
+                })
+                // A new way to get here is the caller's news.
+                .filter(|(_, n)| n[0] + n[1] >= 2.0 || error)
+                .collect();
+            let sum = |of: fn(&(Sides, Sides)) -> Sides| {
+                parts.iter().map(of).fold([0.0; 3], |s: Sides, x| std::array::from_fn(|i| s[i] + x[i]))
+            };
+            let (k, n) = (sum(|p| p.0), sum(|p| p.1));
+            if k[2] <= 0.0
+                || n[0] + n[1] < 1.0
+                || (!error && k[0] + k[1] > RARE * (n[0] + n[1]) && k[0] > RARE * n[0])
+            {
+                continue;
+            }
+            *looks.entry(place.service).or_default() += 1.0;
+            let nats = rise_of_all(&parts, (k[0] + k[1] + 0.5) / (n[0] + n[1] + 1.0));
+            if nats > 0.0 {
+                found.push(Deviation { places: members.clone(), item, missing: None, nats, k, n });
+            }
+        }
+    }
+}
+
+/// What a caller tells of a silent callee may as well be the caller's own doing: the callee has as much of it as other callers
+/// say the same, and to begin with what the answering end of an edge has.
+fn share_with_callers(o: &Observed, counts: &[Counts], found: &mut [Deviation]) {
+    let places = || o.places.all.iter().zip(counts);
+    for d in found {
+        let (place, silent) = (o.places.all[d.places[0] as usize], counts[d.places[0] as usize].silent);
+        if silent <= 0.0 {
+            continue;
+        }
+        let others = places()
+            .filter(|(p, c)| p.service == place.service && p.caller.0 != place.caller.0 && c.spans[2] > 0.0);
+        let (bad, all) = others.fold((CALLEE * PRIOR, PRIOR), |(bad, all), (_, c)| {
+            let weight = c.spans[2].min(VOTES);
+            (bad + weight * (1.0 - c.good[2] / c.spans[2]), all + weight)
+        });
+        d.nats *= 1.0 - silent / counts[d.places[0] as usize].spans[2] * (1.0 - bad / all);
+    }
+}
+
 /// The share of each deviation that nothing earlier in the same trace, in another service, explains: it explains as much as
 /// it is as sure as what it explains.
 fn attribute(o: &Observed, found: &[Deviation], earlier: impl Fn(usize) -> Vec<Earlier>) -> Vec<f64> {
     let mut at_place: Map<u32, Vec<usize>> = Map::default();
     for (i, d) in found.iter().enumerate() {
-        at_place.entry(d.place).or_default().push(i);
+        d.places.iter().for_each(|place| at_place.entry(*place).or_default().push(i));
     }
     let mut credit = vec![[0.0; 2]; found.len()];
     for (n, t) in o.traces.iter().enumerate().filter(|(_, t)| t.side == 2) {
@@ -251,7 +320,7 @@ fn happened(o: &Observed, s: &Seen, d: &Deviation) -> Option<i64> {
 }
 
 fn sentence(case: &Case, o: &Observed, d: &Deviation) -> Phrase {
-    let operation = case.names.text(o.places.all[d.place as usize].operation).to_owned();
+    let operation = case.names.text(o.places.all[d.places[0] as usize].operation).to_owned();
     let what = name(case, o, d.item);
     let [now, of] = [d.k[2], d.n[2]].map(whole);
     let [before, of_before] = [d.k[0] + d.k[1], d.n[0] + d.n[1]].map(whole);

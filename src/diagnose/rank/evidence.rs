@@ -37,9 +37,10 @@ pub struct Evidence {
 }
 
 /// ln of the Bayes factor "one of the places that were looked at has changed, each as likely" against "none has", where
-/// what is seen may as well be explained otherwise: ln(1 + Σ eⁿ / looks). Never below zero.
+/// places of which nothing is told say nothing: ln(1 + Σ (eⁿ − 1) / looks), for n above 0.
 pub fn together<'a>(all: impl Iterator<Item = &'a Evidence> + Clone) -> f64 {
-    let each = || all.clone().map(|e| e.nats - e.looks.max(1.0).ln());
-    let top = each().fold(0.0, f64::max);
-    top + each().map(|n| (n - top).exp()).sum::<f64>().mul_add(1.0, (-top).exp()).ln()
+    let each = || all.clone().map(|e| (e.nats, e.looks.max(1.0).ln()));
+    let top = each().map(|(nats, looks)| nats - looks).fold(0.0, f64::max);
+    let sum: f64 = each().map(|(nats, looks)| (nats - looks - top).exp() - (-looks - top).exp()).sum();
+    top + (sum + (-top).exp()).ln()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    behaviour::{NOTABLE, line, whole},
+    behaviour::{line, whole},
     count::{Sides, rise_since},
     evidence::{Evidence, Kind},
     hash::Map,
@@ -39,7 +39,7 @@ pub fn evidence(case: &Case, o: &Observed) -> Vec<Evidence> {
         let k: Sides = std::array::from_fn(|s| moments[s].len() as f64);
         let n: Sides = std::array::from_fn(|s| busy[service][s].len() as f64);
         let nats = rise_since(k, n, 0.5) * if gravity == Gravity::Error { 1.0 } else { ORDINARY };
-        if nats > NOTABLE {
+        if nats > 0.0 {
             let what = line(case, template, gravity).into();
             let [now, of] = [k[2], n[2]].map(whole);
             let [before, of_before] = [k[0] + k[1], n[0] + n[1]].map(whole);

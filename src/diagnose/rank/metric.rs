@@ -67,8 +67,10 @@ pub fn evidence(case: &Case, traced: &[Sym], flows: bool) -> Vec<Evidence> {
         if sort != Sort::Resource && (flows || traced.contains(&s.service)) {
             continue;
         }
-        // Where requests are traced, a service that none of them passed isn't their cause.
-        if !traced.is_empty() && !traced.contains(&s.service) {
+        // Where requests are traced, a service that none of them passed isn't their cause; whom one of theirs calls without a
+        // trace may be.
+        let is_called = || case.topology.iter().any(|(a, b)| *b == s.service && traced.contains(a));
+        if !traced.is_empty() && !traced.contains(&s.service) && !is_called() {
             continue;
         }
         let (reference, window) = sides(case, s);

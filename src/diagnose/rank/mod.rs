@@ -14,6 +14,7 @@ mod lines;
 mod metric;
 mod observe;
 mod robust;
+mod silent;
 mod slow;
 mod trace;
 
@@ -22,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use evidence::together;
 pub use evidence::{Evidence, Kind};
 
-use crate::model::case::{Case, Sym};
+use crate::model::case::{Case, CaseSpan, Sym};
 
 /// A service with what speaks against it.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,19 +61,20 @@ const UNSURE: i64 = 120_000_000;
 
 /// Ranks; the same case gives the same ranking. Takes about as long as reading the case does.
 pub fn rank(case: &Case) -> Ranking {
-    let traces = trace::assemble(case);
+    let silent = silent::spans(case);
+    let traces = trace::assemble(case, &silent);
     let observed = observe::observe(case, &traces);
     let slow = slow::find(&observed);
     let mut all = slow.evidence(case, &observed);
     all.extend(behaviour::evidence(case, &observed, |t| slow.earlier(&observed.traces[t].spans)));
     all.extend(lines::evidence(case, &observed));
     let flows = impact::evidence(case);
-    let mut traced: Vec<Sym> = case.spans.iter().map(|s| s.service).collect();
+    let mut traced: Vec<Sym> = case.spans.iter().chain(&silent).map(|s| s.service).collect();
     traced.sort_unstable();
     traced.dedup();
     all.extend(metric::evidence(case, &traced, !flows.is_empty()));
     all.extend(flows);
-    let services = services(case);
+    let services = services(case, &silent);
     all.extend(change::evidence(case, services));
     combine(case, all, services)
 }
@@ -83,8 +85,8 @@ fn side(case: &Case, at: i64) -> usize {
 }
 
 /// How many services there is telemetry of.
-fn services(case: &Case) -> usize {
-    let spans = case.spans.iter().map(|s| s.service);
+fn services(case: &Case, silent: &[CaseSpan]) -> usize {
+    let spans = case.spans.iter().chain(silent).map(|s| s.service);
     let lines = case.lines.iter().map(|l| l.service);
     let all: BTreeSet<Sym> = spans.chain(lines).chain(case.series.iter().map(|s| s.service)).collect();
     all.len().max(1)

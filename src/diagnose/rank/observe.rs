@@ -48,6 +48,8 @@ impl Place {
 pub struct Seen {
     pub place: u32,
     pub service: Sym,
+    /// Its service sent no span; its caller says that it was there.
+    pub silent: bool,
     /// Each item once, with the time of its first occurrence.
     pub items: Vec<(u32, i64)>,
     /// It or something below it told of an error, or something else that its service did for the same call.
@@ -160,22 +162,19 @@ fn see(case: &Case, t: &Trace, of_span: &Map<u32, Vec<(i64, u32)>>, o: &mut Obse
     let mut times: Map<u32, f64> = Map::default();
     let mut bad = Vec::with_capacity(t.nodes.len());
     for node in &t.nodes {
-        let span = &case.spans[node.span as usize];
         let place =
-            o.places.id(Place { service: span.service, operation: span.operation, caller: node.caller });
+            o.places.id(Place { service: node.service, operation: node.operation, caller: node.caller });
         *times.entry(place).or_default() += 1.0;
-        let end = span.start + span.duration;
-        let mut course: Vec<(i64, u32)> = of_span.get(&node.span).cloned().unwrap_or_default();
+        let end = node.end();
+        let lines = of_span.get(&node.span).into_iter().flatten();
+        let mut course: Vec<(i64, u32)> = lines.map(|(at, item)| (at + node.shift, *item)).collect();
         if let Some(first) = course.iter().map(|c| c.0).min() {
             course.push((first, LINE));
         }
         for &c in &node.children {
-            course.push((
-                case.spans[t.nodes[c as usize].span as usize].start,
-                o.items.id(called(case, t, c, span.service)),
-            ));
+            course.push((t.nodes[c as usize].start, o.items.id(called(t, c, node.service))));
         }
-        if span.error {
+        if node.error {
             course.push((end, o.items.id(Item::Failed)));
         }
         course.sort_unstable();
@@ -186,14 +185,11 @@ fn see(case: &Case, t: &Trace, of_span: &Map<u32, Vec<(i64, u32)>>, o: &mut Obse
             }
         }
         bad.push(items.iter().any(|i| o.items.all[i.0 as usize].is_error()));
-        let callee = node
-            .children
-            .iter()
-            .map(|&c| case.spans[t.nodes[c as usize].span as usize].service)
-            .find(|&s| s != span.service);
+        let callee = node.children.iter().map(|&c| t.nodes[c as usize].service).find(|&s| s != node.service);
         spans.push(Seen {
             place,
-            service: span.service,
+            service: node.service,
+            silent: node.is_silent(),
             items,
             failed: false,
             end,
@@ -240,15 +236,14 @@ fn mark_failed(t: &Trace, bad: &[bool], spans: &mut [Seen]) {
 }
 
 /// What a child span is to its parent: a call, through a client span of its own if there is one.
-fn called(case: &Case, t: &Trace, child: u32, service: Sym) -> Item {
+fn called(t: &Trace, child: u32, service: Sym) -> Item {
     let node = &t.nodes[child as usize];
-    let span = &case.spans[node.span as usize];
-    if span.service != service {
-        return Item::Call(span.service, span.operation);
+    if node.service != service {
+        return Item::Call(node.service, node.operation);
     }
     node.children
         .iter()
-        .map(|&c| &case.spans[t.nodes[c as usize].span as usize])
+        .map(|&c| &t.nodes[c as usize])
         .find(|s| s.service != service)
-        .map_or(Item::Inner(span.operation), |s| Item::Call(s.service, s.operation))
+        .map_or(Item::Inner(node.operation), |s| Item::Call(s.service, s.operation))
 }

@@ -1,6 +1,6 @@
 //! Who became slow by its own work, and calls to whom did.
 
-use super::behaviour::{Earlier, NOTABLE, whole};
+use super::behaviour::{Earlier, whole};
 use super::count::{Sides, rise_since};
 use super::evidence::{Evidence, Kind};
 use super::hash::Map;
@@ -21,10 +21,10 @@ const MICROS: f64 = 1_000.0;
 /// A slowdown counts in full from a tenth of a request's usual duration on; below, it can't be what the alert is about.
 const FELT: f64 = 0.1;
 /// The end of an edge that has answered is to blame a little more often than the one that asked (3 : 2).
-const CALLEE: f64 = 0.6;
+pub const CALLEE: f64 = 0.6;
 /// An edge's vote on its ends is worth at most as much as 10 requests, and the prior 5.
-const VOTES: f64 = 10.0;
-const PRIOR: f64 = 5.0;
+pub const VOTES: f64 = 10.0;
+pub const PRIOR: f64 = 5.0;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Work {
@@ -101,7 +101,7 @@ pub fn find(o: &Observed) -> Slow {
 fn limits(o: &Observed) -> Map<Work, Limits> {
     let mut times: Map<Work, [Vec<f64>; 2]> = Map::default();
     for t in o.traces.iter().filter(|t| t.side < 2) {
-        for s in &t.spans {
+        for s in t.spans.iter().filter(|s| !s.silent) {
             times.entry(work(s)).or_default()[t.side].push(s.own as f64);
         }
     }
@@ -126,7 +126,8 @@ fn limits(o: &Observed) -> Map<Work, Limits> {
 /// Each trace has one vote in each pool.
 fn vote(side: usize, spans: &[Seen], limits: &Map<Work, Limits>, votes: &mut Map<Pool, Votes>) {
     let mut times: Map<Pool, f64> = Map::default();
-    let known = || spans.iter().filter_map(|s| limits.get(&work(s)).map(|l| (s, l)));
+    let told = || spans.iter().filter(|s| !s.silent);
+    let known = || told().filter_map(|s| limits.get(&work(s)).map(|l| (s, l)));
     for (s, _) in known() {
         for p in pools(s) {
             *times.entry(p).or_default() += 1.0;
@@ -193,7 +194,7 @@ impl Slow {
         }
         let looks = |s: Sym| 1.0 + places.get(&s).copied().unwrap_or(0.0);
         let mut all = Vec::new();
-        for (pool, v) in self.pools.iter().filter(|(_, v)| v.nats > NOTABLE) {
+        for (pool, v) in self.pools.iter().filter(|(_, v)| v.nats > 0.0) {
             let nats = self.nats(v);
             let k = v.k[v.best];
             let [now, of] = [k[2], v.n[2]].map(whole);
@@ -258,14 +259,14 @@ impl Slow {
         let mut all = Vec::new();
         for s in spans {
             let Some(l) = self.limits.get(&work(s)) else { continue };
-            let Some(v) = self.pools.get(&pools(s)[0]).filter(|v| v.nats > NOTABLE) else { continue };
+            let Some(v) = self.pools.get(&pools(s)[0]).filter(|v| v.nats > 0.0) else { continue };
             if s.own as f64 <= l.at[v.best] {
                 continue;
             }
             let service = s.callee.unwrap_or(s.service);
             let credit = s.callee.map_or(1.0, |b| self.credit.get(&b).copied().unwrap_or(0.5));
             let nats = self.nats(v) * credit;
-            if nats > 1.0 {
+            if nats > 0.0 {
                 all.push(Earlier { at: s.end, service, nats });
             }
         }

@@ -9,8 +9,16 @@ const TOLERANCE: i64 = 1_000;
 
 /// One span in its tree.
 pub struct Node {
-    /// Index into `Case::spans`.
+    /// Index into `Case::spans`; `NONE` = its caller vouches for it ([`super::silent`]).
     pub span: u32,
+    pub service: Sym,
+    pub operation: Sym,
+    /// By the clock of the first service, as far as differences can be seen.
+    pub start: i64,
+    pub duration: i64,
+    pub error: bool,
+    /// What was added to its own clock's time, in microseconds.
+    pub shift: i64,
     /// Index into `Trace::nodes`; `NONE` = root.
     pub parent: u32,
     pub children: Vec<u32>,
@@ -25,78 +33,95 @@ pub struct Node {
     pub own: i64,
 }
 
+impl Node {
+    pub fn end(&self) -> i64 {
+        self.start + self.duration
+    }
+
+    /// Nobody sent it.
+    pub fn is_silent(&self) -> bool {
+        self.span == NONE
+    }
+}
+
 pub struct Trace {
     pub start: i64,
     pub duration: i64,
     pub nodes: Vec<Node>,
 }
 
-pub fn assemble(case: &Case) -> Vec<Trace> {
+/// `silent`: spans beside those of the case.
+pub fn assemble(case: &Case, silent: &[CaseSpan]) -> Vec<Trace> {
     let mut at: Map<u64, usize> = Map::default();
-    let mut groups: Vec<Vec<u32>> = Vec::new();
-    for (i, s) in case.spans.iter().enumerate() {
+    let mut groups: Vec<Vec<(u32, &CaseSpan)>> = Vec::new();
+    let told = case.spans.iter().enumerate().map(|(i, s)| (i as u32, s));
+    for (i, s) in told.chain(silent.iter().map(|s| (NONE, s))) {
         let n = *at.entry(s.trace).or_insert_with(|| {
             groups.push(Vec::new());
             groups.len() - 1
         });
-        groups[n].push(i as u32);
+        groups[n].push((i, s));
     }
-    groups.into_iter().map(|g| tree(case, g)).collect()
+    groups.into_iter().map(tree).collect()
 }
 
-fn tree(case: &Case, mut spans: Vec<u32>) -> Trace {
-    let span = |i: u32| &case.spans[i as usize];
-    spans.sort_by_key(|&i| (span(i).start, -span(i).duration));
-    let at: Map<u64, u32> = spans.iter().enumerate().map(|(n, &i)| (span(i).id, n as u32)).collect();
+fn tree(mut spans: Vec<(u32, &CaseSpan)>) -> Trace {
+    spans.sort_by_key(|(_, s)| (s.start, -s.duration));
+    let at: Map<u64, u32> = spans.iter().enumerate().map(|(n, (_, s))| (s.id, n as u32)).collect();
     let mut nodes: Vec<Node> = spans
         .iter()
         .enumerate()
-        .map(|(n, &i)| Node {
-            span: i,
-            parent: at.get(&span(i).parent).copied().filter(|&p| p != n as u32).unwrap_or(NONE),
+        .map(|(n, &(span, s))| Node {
+            span,
+            service: s.service,
+            operation: s.operation,
+            start: s.start,
+            duration: s.duration,
+            error: s.error,
+            shift: 0,
+            parent: at.get(&s.parent).copied().filter(|&p| p != n as u32).unwrap_or(NONE),
             children: Vec::new(),
-            entry: span(i).operation,
+            entry: s.operation,
             caller: (NONE, NONE),
             first: true,
             own: 0,
         })
         .collect();
-    adopt(case, &mut nodes);
+    let lost: Vec<bool> = spans.iter().map(|(_, s)| s.parent != 0).collect();
+    adopt(&mut nodes, &lost);
     for n in 0..nodes.len() {
         if nodes[n].parent != NONE {
             let p = nodes[n].parent as usize;
             nodes[p].children.push(n as u32);
         }
     }
-    name_callers(case, &mut nodes);
+    align(&mut nodes);
+    name_callers(&mut nodes);
     for n in 0..nodes.len() {
-        nodes[n].own = own_time(case, &nodes, n);
+        nodes[n].own = own_time(&nodes, n);
     }
-    let root = spans.first().map(|&i| span(i));
-    Trace { start: root.map_or(0, |s| s.start), duration: root.map_or(0, |s| s.duration), nodes }
+    let root = nodes.iter().find(|n| n.parent == NONE);
+    Trace { start: root.map_or(0, |n| n.start), duration: root.map_or(0, |n| n.duration), nodes }
 }
 
-fn inside(inner: &CaseSpan, outer: &CaseSpan) -> bool {
-    outer.start <= inner.start + TOLERANCE
-        && outer.start + outer.duration >= inner.start + inner.duration - TOLERANCE
+fn inside(inner: &Node, outer: &Node) -> bool {
+    outer.start <= inner.start + TOLERANCE && outer.end() >= inner.end() - TOLERANCE
 }
 
-/// A span whose parent was lost goes below the shortest span that it ran inside.
-fn adopt(case: &Case, nodes: &mut [Node]) {
-    let span = |n: &Node| &case.spans[n.span as usize];
+/// A span whose parent was lost goes below the shortest span that it ran inside. `named`: it has a parent.
+fn adopt(nodes: &mut [Node], named: &[bool]) {
     for n in 0..nodes.len() {
-        let me = span(&nodes[n]);
-        if nodes[n].parent != NONE || me.parent == 0 {
+        let me = &nodes[n];
+        if me.parent != NONE || !named[n] {
             continue;
         }
         let mut best: Option<usize> = None;
         for (m, other) in nodes.iter().enumerate() {
-            let s = span(other);
-            let longer = s.duration > me.duration || (s.duration == me.duration && m < n);
+            let longer = other.duration > me.duration || (other.duration == me.duration && m < n);
             if m == n
                 || !longer
-                || !inside(me, s)
-                || best.is_some_and(|b| span(&nodes[b]).duration <= s.duration)
+                || !inside(me, other)
+                || best.is_some_and(|b| nodes[b].duration <= other.duration)
             {
                 continue;
             }
@@ -123,28 +148,55 @@ fn below(nodes: &[Node], m: usize, n: usize) -> bool {
     true
 }
 
-fn name_callers(case: &Case, nodes: &mut [Node]) {
-    let service = |n: &Node| case.spans[n.span as usize].service;
-    let mut stack: Vec<u32> = (0..nodes.len() as u32).filter(|&n| nodes[n as usize].parent == NONE).collect();
-    let mut first_call: Option<(i64, (Sym, Sym))> = None;
-    while let Some(n) = stack.pop() {
-        let (me, entry, caller, first) = {
-            let node = &nodes[n as usize];
-            (service(node), node.entry, node.caller, node.first)
+/// The nodes, parents first.
+fn from_the_roots(nodes: &[Node]) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..nodes.len() as u32).filter(|&n| nodes[n as usize].parent == NONE).collect();
+    let mut next = 0;
+    while let Some(&n) = order.get(next) {
+        order.extend_from_slice(&nodes[n as usize].children);
+        next += 1;
+    }
+    order
+}
+
+/// Clocks of hosts differ: a callee that seems to have worked at a time when its caller did not wait is put into the middle of
+/// the caller's time, as Jaeger does it, and what its service did for this call goes with it. What lasts longer than its caller
+/// goes on without it.
+fn align(nodes: &mut [Node]) {
+    for n in from_the_roots(nodes) {
+        let (p, n) = (nodes[n as usize].parent, n as usize);
+        if p == NONE {
+            continue;
+        }
+        let parent = &nodes[p as usize];
+        let shift = if parent.service == nodes[n].service {
+            parent.shift
+        } else if inside(&nodes[n], parent) {
+            0
+        } else if nodes[n].duration <= parent.duration {
+            parent.start + (parent.duration - nodes[n].duration) / 2 - nodes[n].start
+        } else {
+            (parent.start - nodes[n].start).max(0)
         };
+        nodes[n].shift = shift;
+        nodes[n].start += shift;
+    }
+}
+
+fn name_callers(nodes: &mut [Node]) {
+    let mut first_call: Option<(i64, (Sym, Sym))> = None;
+    for n in from_the_roots(nodes) {
+        let Node { service: me, entry, caller, first, .. } = nodes[n as usize];
         for c in nodes[n as usize].children.clone() {
-            let other = service(&nodes[c as usize]);
-            let start = case.spans[nodes[c as usize].span as usize].start;
             let child = &mut nodes[c as usize];
-            if other == me {
+            if child.service == me {
                 (child.entry, child.caller, child.first) = (entry, caller, first);
             } else {
                 (child.caller, child.first) = ((me, entry), false);
-                if first && first_call.is_none_or(|f| start < f.0) {
-                    first_call = Some((start, (other, child.entry)));
+                if first && first_call.is_none_or(|f| child.start < f.0) {
+                    first_call = Some((child.start, (child.service, child.entry)));
                 }
             }
-            stack.push(c);
         }
     }
     if let Some((_, call)) = first_call {
@@ -153,18 +205,20 @@ fn name_callers(case: &Case, nodes: &mut [Node]) {
 }
 
 /// The span's duration less the union of what ran inside it: its children, and its own service's siblings (reactive servers
-/// end their handler's span beside the client span that it started).
-fn own_time(case: &Case, nodes: &[Node], n: usize) -> i64 {
-    let me = &case.spans[nodes[n].span as usize];
-    let (from, to) = (me.start, me.start + me.duration);
-    let mut cover: Vec<(i64, i64)> = Vec::new();
-    let mut take = |s: &CaseSpan| cover.push((s.start, s.start + s.duration));
-    for &c in &nodes[n].children {
-        take(&case.spans[nodes[c as usize].span as usize]);
+/// end their handler's span beside the client span that it started). Of a silent callee's time nobody knows how much was on the
+/// way to it: all of it belongs to the edge.
+fn own_time(nodes: &[Node], n: usize) -> i64 {
+    let me = &nodes[n];
+    if me.is_silent() {
+        return 0;
     }
-    if nodes[n].parent != NONE {
-        for &c in &nodes[nodes[n].parent as usize].children {
-            let s = &case.spans[nodes[c as usize].span as usize];
+    let (from, to) = (me.start, me.end());
+    let mut cover: Vec<(i64, i64)> = Vec::new();
+    let mut take = |s: &Node| cover.push((s.start, s.end()));
+    me.children.iter().map(|&c| &nodes[c as usize]).filter(|c| !c.is_silent()).for_each(&mut take);
+    if me.parent != NONE {
+        for &c in &nodes[me.parent as usize].children {
+            let s = &nodes[c as usize];
             if c as usize != n
                 && s.service == me.service
                 && s.start >= from

@@ -103,21 +103,37 @@ fn spans(path: &Path, case: &mut Case) -> Result<(), String> {
         ["trace_id", "span_id", "parent_id", "service", "operation", "start", "duration_us", "status"];
     // Collectors deliver twice now and then.
     let mut known = HashSet::new();
-    csv::read(path, columns, |[trace, id, parent, service, operation, start, duration, status]| {
-        let start = time(start)?;
-        let duration: i64 =
-            duration.parse().map_err(|_| format!("{duration:?} is no whole number of microseconds"))?;
-        if trace.is_empty() || id.is_empty() {
-            return Err("a span needs trace_id and span_id".into());
-        }
-        let [trace, id, parent] = [trace, id, parent].map(|text| id_hash(text.as_bytes()));
-        let (service, operation) = (case.names.sym(service), case.names.sym(operation));
-        if known.insert((trace, id)) {
-            let error = failed(status);
-            case.spans.push(CaseSpan { trace, id, parent, service, operation, start, duration, error });
-        }
-        Ok(())
-    })
+    csv::read_with(
+        path,
+        columns,
+        "peer",
+        |[trace, id, parent, service, operation, start, duration, status], peer| {
+            let start = time(start)?;
+            let duration: i64 =
+                duration.parse().map_err(|_| format!("{duration:?} is no whole number of microseconds"))?;
+            if trace.is_empty() || id.is_empty() {
+                return Err("a span needs trace_id and span_id".into());
+            }
+            let [trace, id, parent] = [trace, id, parent].map(|text| id_hash(text.as_bytes()));
+            let (service, operation) = (case.names.sym(service), case.names.sym(operation));
+            let peer = peer.filter(|peer| !peer.is_empty()).map(|peer| case.names.sym(peer));
+            if known.insert((trace, id)) {
+                let error = failed(status);
+                case.spans.push(CaseSpan {
+                    trace,
+                    id,
+                    parent,
+                    service,
+                    operation,
+                    start,
+                    duration,
+                    error,
+                    peer,
+                });
+            }
+            Ok(())
+        },
+    )
 }
 
 /// OpenTelemetry's status (`ERROR`, 2) or an HTTP status of 500 and above.
