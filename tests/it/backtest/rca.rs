@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use super::shop::{self, ALL, Fault};
+use super::shop::{self, ALL, Fault, Rough};
 use crate::cli::run;
 
 fn ranked(dir: &Path) -> Value {
@@ -58,6 +58,77 @@ fn a_resource_that_only_the_metrics_tell_is_found_with_nothing_but_metrics() {
 #[test]
 fn log_lines_that_no_longer_come_are_found() {
     assert_eq!(missed(Fault::LostLogs, &BEHIND, &ALL), Vec::<String>::new());
+}
+
+fn rough(fault: Fault, seed: u64, tables: &[&str], rough: Rough) -> Value {
+    let dir = tempfile::tempdir().expect("a directory");
+    shop::write_rough(&dir.path().join("case"), fault, seed, tables, rough);
+    ranked(dir.path())
+}
+
+#[test]
+fn clocks_that_differ_and_lost_parents_mislead_nobody() {
+    for how in [Rough { clocks: true, ..Rough::default() }, Rough { orphans: true, ..Rough::default() }] {
+        for (fault, culprit) in [
+            (Fault::Exception("bank"), "bank"),
+            (Fault::Work("payments"), "payments"),
+            (Fault::Network("stock"), "stock"),
+            (Fault::LostLogs("orders"), "orders"),
+        ] {
+            let told = rough(fault, 3, &["spans", "logs"], how);
+            let found = (&told["verdict"], &told["ranking"][0]["service"]);
+            assert_eq!(found, (&"clear".into(), &culprit.into()), "{fault:?}, {how:?}: {}", told["ranking"]);
+        }
+        let told = rough(Fault::None, 3, &["spans", "logs"], how);
+        assert_eq!(told["verdict"], "no clear cause", "{how:?}: {}", told["ranking"][0]);
+    }
+}
+
+#[test]
+fn a_service_without_spans_is_suspected_by_what_its_callers_wait_for() {
+    for silent in ["bank", "stock"] {
+        let how = Rough { silent: Some(silent), ..Rough::default() };
+        for fault in [Fault::Work(silent), Fault::Network(silent)] {
+            let told = rough(fault, 4, &["spans"], how);
+            let first = &told["ranking"][0];
+            assert_eq!(
+                (&told["verdict"], &first["service"]),
+                (&"clear".into(), &silent.into()),
+                "{fault:?}: {told}"
+            );
+            let text = first["evidence"][0]["text"].as_str().expect("a sentence");
+            assert!(text.starts_with(&format!("calls of {silent} wait")), "{text}");
+        }
+        let caller = rough(Fault::Work("payments"), 4, &["spans"], how);
+        assert_eq!(caller["ranking"][0]["service"], "payments", "{}", caller["ranking"]);
+    }
+}
+
+#[test]
+fn a_service_that_only_logs_can_be_the_cause() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("case");
+    shop::write(&path, Fault::None, 1, &ALL);
+    let head: Value =
+        serde_json::from_str(&fs::read_to_string(path.join("case.json")).expect("there")).expect("JSON");
+    let from: jiff::Timestamp = head["window"]["from"].as_str().expect("a time").parse().expect("a time");
+    let mut lines: Vec<(jiff::Timestamp, String)> = Vec::new();
+    for second in (-700..170).step_by(10) {
+        let at = from + jiff::SignedDuration::from_secs(second);
+        lines.push((at, format!("{at},mailer,INFO,sent {} letters\n", second * second % 17)));
+        if second > 0 {
+            lines.push((at, format!("{at},mailer,ERROR,cannot reach the relay: connection refused\n")));
+        }
+    }
+    let file = path.join("logs.csv");
+    let rows: String = lines.into_iter().map(|l| l.1).collect();
+    fs::write(&file, fs::read_to_string(&file).expect("there") + &rows).expect("writable");
+    let told = ranked(dir.path());
+    assert_eq!(
+        (&told["verdict"], &told["ranking"][0]["service"]),
+        (&"clear".into(), &"mailer".into()),
+        "{told}"
+    );
 }
 
 #[test]

@@ -38,10 +38,22 @@ const BUY: Call = Call(
 );
 const LOOK: Call = Call("stock", "GET /items", &[]);
 
+/// What recordings are like where nobody took care.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rough {
+    /// The clock of each service is off by up to 25 ms.
+    pub clocks: bool,
+    /// One span of eight names a parent that is not there.
+    pub orphans: bool,
+    /// It sends no spans and no log lines; those of its callers name it.
+    pub silent: Option<&'static str>,
+}
+
 /// A case is written piece by piece.
 pub struct Shop {
     seed: u64,
     fault: Fault,
+    rough: Rough,
     /// Microseconds since the first minute.
     from: i64,
     spans: Vec<(i64, String)>,
@@ -60,8 +72,13 @@ fn time(at: i64) -> String {
 
 /// Writes a case; with only some of the tables if `tables` says so.
 pub fn write(dir: &Path, fault: Fault, seed: u64, tables: &[&str]) {
+    write_rough(dir, fault, seed, tables, Rough::default());
+}
+
+/// Like [`write`].
+pub fn write_rough(dir: &Path, fault: Fault, seed: u64, tables: &[&str], rough: Rough) {
     let from = QUIET * MINUTE;
-    let mut shop = Shop { seed: seed * 2 + 1, fault, from, spans: vec![], logs: vec![], next: 0 };
+    let mut shop = Shop { seed: seed * 2 + 1, fault, rough, from, spans: vec![], logs: vec![], next: 0 };
     for minute in 0..QUIET + FAULTY {
         // The mix of requests is another one in the window: clients do as they like.
         let buys = if minute < QUIET { 12 } else { 20 };
@@ -84,7 +101,9 @@ pub fn write(dir: &Path, fault: Fault, seed: u64, tables: &[&str]) {
         rows.into_iter().map(|r| r.1).collect::<String>()
     };
     put("metrics", "timestamp,service,metric,value", shop.metrics());
-    put("spans", "trace_id,span_id,parent_id,service,operation,start,duration_us,status", joined(shop.spans));
+    let header = "trace_id,span_id,parent_id,service,operation,start,duration_us,status";
+    let peer = if rough.silent.is_some() { ",peer" } else { "" };
+    put("spans", &format!("{header}{peer}"), joined(shop.spans));
     put("logs", "timestamp,service,level,message", joined(shop.logs));
     put(
         "topology",
@@ -116,7 +135,7 @@ impl Shop {
         let own = 2000 + self.below(1500);
         let id = self.id();
         let end = self.call(&trace, &id, "front", call, at + own / 2) + own / 2;
-        self.span(&trace, &id, "", "front", name, at, end - at);
+        self.span(&trace, &id, "", "front", name, at, end - at, "");
     }
 
     /// The caller's span that waits, and what is done meanwhile; returns when the answer is there.
@@ -127,7 +146,8 @@ impl Shop {
         let (client, server) = (self.id(), self.id());
         let arrived = at + wire / 2;
         let end = self.serve(trace, &client, &server, call, arrived);
-        self.span(trace, &client, parent, caller, &format!("call {}", call.0), at, end + wire / 2 - at);
+        let name = format!("call {}", call.0);
+        self.span(trace, &client, parent, caller, &name, at, end + wire / 2 - at, call.0);
         end + wire / 2
     }
 
@@ -151,7 +171,7 @@ impl Shop {
                 "ERROR",
                 &format!("[{id}] cannot read the ledger: bad checksum in page {}", now % 97),
             );
-            self.span(trace, id, parent, service, operation, at, now - at);
+            self.span(trace, id, parent, service, operation, at, now - at, "");
             return now;
         }
         for callee in callees {
@@ -160,7 +180,7 @@ impl Shop {
         if !quiet {
             self.log(now, service, "INFO", &format!("[{id}] {operation} done in {} us", now - at));
         }
-        self.span(trace, id, parent, service, operation, at, now - at);
+        self.span(trace, id, parent, service, operation, at, now - at, "");
         now
     }
 
@@ -174,11 +194,30 @@ impl Shop {
         operation: &str,
         at: i64,
         took: i64,
+        peer: &str,
     ) {
-        self.spans.push((at, format!("{trace},{id},{parent},{service},{operation},{},{took},\n", time(at))));
+        if self.rough.silent == Some(service) {
+            return;
+        }
+        let orphan = self.rough.orphans && !parent.is_empty() && self.spans.len().is_multiple_of(8);
+        let parent = if orphan { "00000000deadbeef" } else { parent };
+        let peer = if self.rough.silent.is_some() { format!(",{peer}") } else { String::new() };
+        let at = at + self.clock(service);
+        let row = format!("{trace},{id},{parent},{service},{operation},{},{took},{peer}\n", time(at));
+        self.spans.push((at, row));
+    }
+
+    /// How far a service's clock is off.
+    fn clock(&self, service: &str) -> i64 {
+        let place = SERVICES.iter().position(|s| *s == service).unwrap_or(0) as i64;
+        if self.rough.clocks { place * 17_000 % 50_000 - 25_000 } else { 0 }
     }
 
     fn log(&mut self, at: i64, service: &str, level: &str, message: &str) {
+        if self.rough.silent == Some(service) {
+            return;
+        }
+        let at = at + self.clock(service);
         self.logs.push((at, format!("{},{service},{level},{message}\n", time(at))));
     }
 

@@ -189,6 +189,26 @@ async fn what_nobody_can_read_goes_to_the_dead_letters_and_the_rest_goes_on() {
     eventually("status says it", async || running.bus.status().dead_letters == 2).await;
 }
 
+/// What a newer replica writes while a deployment is upgraded.
+#[tokio::test]
+async fn records_of_a_kind_that_only_a_newer_version_knows_are_skipped_and_nothing_is_missing() {
+    let redis = peers::Redis::start().await;
+    let running = running(&redis).await;
+    running.bus.publish(vec![sample(1.0)]).await;
+    eventually("it is sent", async || redis.run::<u64>(&format!("XLEN {STREAM}")).await == 1).await;
+    let epoch: String = redis.run("HGET aiops:{0}:state epoch").await;
+    // Of a later kind, number 7, two bytes.
+    let newer = "\u{3}\u{7}\u{2}ab";
+    redis.run::<String>(&format!("XADD {STREAM} * v 1 e {epoch} n 2 r 3 b 999 d {newer}{newer}")).await;
+    redis.run::<i64>("HSET aiops:{0}:state records 3").await;
+    let skipped = aiops::metrics::BUS_SKIPPED.get();
+    running.bus.publish(vec![sample(2.0)]).await;
+    let mut consumer = running.bus.consumer(start(1, None));
+    assert_eq!(numbers(&mut *consumer, 2.0).await, (vec![1.0, 2.0], vec![]));
+    assert_eq!(redis.run::<u64>("XLEN aiops:dead").await, 0);
+    assert_eq!(aiops::metrics::BUS_SKIPPED.get() - skipped, 2);
+}
+
 #[tokio::test]
 async fn an_entry_that_its_readers_do_not_survive_is_set_aside() {
     let redis = peers::Redis::start().await;
