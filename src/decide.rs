@@ -40,23 +40,21 @@ pub enum Outcome {
     Nothing { again_at: Option<Timestamp> },
 }
 
-/// Decides about one incident.
-pub async fn decide(deps: &Deps, incident_id: &str) -> anyhow::Result<(Tx, Outcome)> {
+/// Decides about one incident, in the caller's transaction.
+pub async fn decide(deps: &Deps, tx: &mut Tx, incident_id: &str) -> anyhow::Result<Outcome> {
     let catalog = deps.registry.current();
-    let mut tx = deps.store.write().await?;
-    let Some(incident) = incidents::lock(&mut tx, incident_id).await? else {
+    let Some(incident) = incidents::lock(tx, incident_id).await? else {
         tracing::warn!(incident.id = incident_id, "nothing to decide about: the incident is gone");
-        return Ok((tx, Outcome::Nothing { again_at: None }));
+        return Ok(Outcome::Nothing { again_at: None });
     };
-    let case = Case::read(&mut tx, incident).await?;
-    let outcome = match choose::choose(&catalog, &case, steer::is_stopped(&mut tx).await?) {
-        Ok(chosen) => carry_out(&mut tx, &catalog, &case, chosen).await?,
+    let case = Case::read(tx, incident).await?;
+    match choose::choose(&catalog, &case, steer::is_stopped(tx).await?) {
+        Ok(chosen) => carry_out(tx, &catalog, &case, chosen).await,
         Err(choose::No { refusal, shown }) => {
-            record_no(&mut tx, &case, &refusal, shown).await?;
-            Outcome::Nothing { again_at: None }
+            record_no(tx, &case, &refusal, shown).await?;
+            Ok(Outcome::Nothing { again_at: None })
         }
-    };
-    Ok((tx, outcome))
+    }
 }
 
 /// The time of a question is up. Returns when to look again if it is not.

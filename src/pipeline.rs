@@ -15,7 +15,7 @@ use crate::{
     admission::Admission,
     clock, correlate, decide, diagnose, metrics,
     model::{Job, JobKind, NewJob},
-    store::{Result, Store, approvals, jobs, runs},
+    store::{Result, Store, Tx, approvals, jobs, runs},
     verify,
     worker::{Done, Worker},
 };
@@ -27,6 +27,9 @@ const BATCH: usize = 2000;
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Jobs done at a time by one process; most of them wait for somebody else.
 const PARALLEL: usize = 32;
+
+/// What a job counts that was never tried before.
+const FIRST_ATTEMPT: i64 = 1;
 
 /// Every stage's dependencies.
 pub struct Pipeline {
@@ -121,14 +124,32 @@ impl Pipeline {
         self.hands.as_ref().context("nothing is carried out here")
     }
 
+    /// Decides in this transaction; when to look again, if a guard may hold then.
+    async fn decide(&self, tx: &mut Tx, incident: &str) -> anyhow::Result<Option<NewJob>> {
+        let outcome = decide::decide(&self.decide, tx, incident).await.context("deciding")?;
+        Ok(match outcome {
+            decide::Outcome::Nothing { again_at: Some(at) } => Some(at_time(JobKind::Decide, incident, at)),
+            _ => None,
+        })
+    }
+
     /// Its stage's result, and what comes next.
     async fn stage(&self, job: &Job, cancel: CancellationToken) -> anyhow::Result<Done> {
         let subject = job.subject.as_str();
         match job.kind {
             JobKind::Diagnose => {
-                let (tx, outcome) =
+                let (mut tx, outcome) =
                     diagnose::first(&self.diagnose, subject).await.context("the first diagnosis")?;
-                let mut next = after_first(subject, &outcome);
+                let mut next = Vec::new();
+                if let diagnose::Outcome::Diagnosed { enhance } = outcome {
+                    if job.attempt <= FIRST_ATTEMPT {
+                        next.extend(self.decide(&mut tx, subject).await?);
+                    } else {
+                        // Should deciding be what failed, people have the diagnosis at least.
+                        next.push(now(JobKind::Decide, subject));
+                    }
+                    next.extend(enhance.then(|| now(JobKind::Enhance, subject)));
+                }
                 if !self.admission.gathers_from_afar() {
                     // What was left out is asked then, unless that is too early still.
                     next.push(at_time(JobKind::Diagnose, subject, later(subject)));
@@ -150,14 +171,9 @@ impl Pipeline {
                 Ok((tx, next))
             }
             JobKind::Decide => {
-                let (tx, outcome) = decide::decide(&self.decide, subject).await.context("deciding")?;
-                let again = match outcome {
-                    decide::Outcome::Nothing { again_at: Some(at) } => {
-                        vec![at_time(JobKind::Decide, subject, at)]
-                    }
-                    _ => Vec::new(),
-                };
-                Ok((tx, again))
+                let mut tx = self.store.write().await.context("deciding")?;
+                let again = self.decide(&mut tx, subject).await?;
+                Ok((tx, again.into_iter().collect()))
             }
             JobKind::Run => {
                 let (tx, outcome) = act::run(&self.hands()?.act, job, subject, &cancel)
@@ -194,17 +210,6 @@ impl Pipeline {
                 Ok((tx, vec![next]))
             }
         }
-    }
-}
-
-/// A new diagnosis is decided upon, and improved on where a model can be asked.
-fn after_first(incident: &str, outcome: &diagnose::Outcome) -> Vec<NewJob> {
-    match outcome {
-        diagnose::Outcome::Diagnosed { enhance: true } => {
-            vec![now(JobKind::Decide, incident), now(JobKind::Enhance, incident)]
-        }
-        diagnose::Outcome::Diagnosed { enhance: false } => vec![now(JobKind::Decide, incident)],
-        diagnose::Outcome::Unchanged | diagnose::Outcome::Skipped(_) => Vec::new(),
     }
 }
 

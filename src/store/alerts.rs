@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::{CHUNK, Error, Page, Result, Tx, insert_all, page, row, rows_in, sql};
+use super::{Error, Page, Result, Tx, insert_all, page, row, rows_in, sql};
 use crate::model::{Alert, AlertState};
 
 #[derive(FromRow)]
@@ -140,7 +140,11 @@ pub async fn save(tx: &mut Tx, alerts: &[&Alert]) -> Result<()> {
 /// Repeats: nothing but the times changes. Each by its fingerprint, with the time until which its sender promised to repeat it.
 /// No fingerprint may come twice.
 pub async fn seen(tx: &mut Tx, repeats: &[(&str, Option<Timestamp>)], at: Timestamp) -> Result<()> {
-    for chunk in repeats.chunks(CHUNK) {
+    let mut rest = repeats;
+    while !rest.is_empty() {
+        let (size, keep) = tx.chunk(rest.len());
+        let (chunk, later) = rest.split_at(size);
+        rest = later;
         sql!(tx, |c| async move {
             let mut q = sqlx::QueryBuilder::new("WITH seen (fingerprint, expires_at) AS (");
             q.push_values(chunk, |mut row, (fingerprint, expires)| {
@@ -148,7 +152,7 @@ pub async fn seen(tx: &mut Tx, repeats: &[(&str, Option<Timestamp>)], at: Timest
             });
             q.push(") UPDATE alerts SET last_seen_at = ").push_bind(row::micros(at));
             q.push(", expires_at = seen.expires_at FROM seen WHERE alerts.fingerprint = seen.fingerprint");
-            q.build().persistent(false).execute(c).await.map(|_| ())
+            q.build().persistent(keep).execute(c).await.map(|_| ())
         })?;
     }
     Ok(())

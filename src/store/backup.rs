@@ -13,7 +13,6 @@ use sqlx::{
 use super::{
     Error, Result, Store, Tx, audit,
     db::{LiteInbox, Pools},
-    inline::{For, Inline},
     migrate,
     readers::Readers,
     sql,
@@ -75,14 +74,13 @@ pub async fn open_copies(dir: &Path) -> anyhow::Result<Store> {
     let (inbox, state) = (whole(&dir.join(inbox_name)).await?, whole(&dir.join(state_name)).await?);
     let applied: i64 = sqlx::query_scalar("SELECT id FROM inbox_applied").fetch_one(&state).await?;
     let inbox = LiteInbox {
-        write: inbox.clone(),
+        write: Writer::none(),
         read: inbox,
         applied: Arc::new(applied.into()),
         trimmed: Arc::new(applied.into()),
     };
     let path = dir.join(state_name);
-    let write = Writer::new(Inline::open(&path, For::Reading)?);
-    Ok(Store::over(Pools::Lite { write, read: state, read_few: Readers::new(path), inbox }))
+    Ok(Store::over(Pools::Lite { write: Writer::none(), read: state, read_few: Readers::new(path), inbox }))
 }
 
 async fn whole(path: &Path) -> anyhow::Result<SqlitePool> {

@@ -21,7 +21,7 @@ use tracing::Instrument;
 
 use super::{
     damage,
-    inline::{self, Failure, For, Inline},
+    inline::{self, Failure},
     migrate::{MigrateWhen, Standing},
     readers::{Look, Readers},
     writer::{Turn, Writer},
@@ -149,7 +149,7 @@ pub(super) enum Pools {
 /// wait for what correlation writes.
 #[derive(Clone)]
 pub(super) struct LiteInbox {
-    pub write: SqlitePool,
+    pub write: Writer,
     pub read: SqlitePool,
     /// The last row that the state holds the effects of. The truth is `inbox_applied` in the state; this is its last commit.
     pub applied: Arc<AtomicI64>,
@@ -310,6 +310,17 @@ impl Tx {
         Ok(())
     }
 
+    /// Of so many rows, how many a statement should write, and whether it is worth keeping prepared. For SQLite to prepare one
+    /// costs as much as to run it, so there are few, each for as many rows as a power of two; PostgreSQL is far away.
+    pub(super) fn chunk(&self, rows: usize) -> (usize, bool) {
+        const MOST: usize = 64;
+        match self.engine {
+            Engine::Lite(_) if rows >= MOST => (MOST, true),
+            Engine::Lite(_) => (1 << rows.ilog2(), true),
+            Engine::Postgres(_) => (rows.min(super::CHUNK), rows == 1),
+        }
+    }
+
     /// Appended to a `SELECT` whose rows this transaction is going to change. SQLite needs none: it has one writer.
     pub(super) fn for_update(&self) -> &'static str {
         match self.engine {
@@ -372,7 +383,7 @@ async fn open_sqlite(data_dir: &Path, when: MigrateWhen, purpose: For) -> anyhow
     super::migrate::sqlite(&write, when).await.with_context(opening)?;
     let read = readers(options, 4).await.with_context(opening)?;
     let inbox = open_inbox(&data_dir.join("inbox.db"), &write, purpose).await?;
-    let writer = Writer::new(Inline::open(&path, purpose).with_context(opening)?);
+    let writer = Writer::open(&path, purpose).with_context(opening)?;
     write.close().await;
     Ok(Pools::Lite { write: writer, read, read_few: Readers::new(path), inbox })
 }
@@ -384,7 +395,14 @@ async fn open_inbox(path: &Path, state: &SqlitePool, purpose: For) -> anyhow::Re
     damage::refuse(&write, path).await?;
     super::inbox::prepare_file(&write, applied).await.with_context(opening)?;
     let read = readers(options, 2).await.with_context(opening)?;
-    Ok(LiteInbox { write, read, applied: Arc::new(applied.into()), trimmed: Arc::new(applied.into()) })
+    let writer = Writer::open(path, purpose).with_context(opening)?;
+    write.close().await;
+    Ok(LiteInbox {
+        write: writer,
+        read,
+        applied: Arc::new(applied.into()),
+        trimmed: Arc::new(applied.into()),
+    })
 }
 
 /// The one writer of a database file, which is made if it is not there.

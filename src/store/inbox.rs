@@ -131,7 +131,9 @@ pub async fn append(store: &Store, deliveries: &[Prepared]) -> Result<()> {
         let is_usual = group.len() == 1;
         match &store.pools {
             Pools::Lite { inbox, .. } => {
-                insert(group).build().persistent(is_usual).execute(&inbox.write).await?;
+                let mut turn = inbox.write.begin(false).await?;
+                insert(group).build().persistent(is_usual).execute(&mut *turn).await?;
+                turn.commit().await?;
             }
             Pools::Postgres(pool) => {
                 insert(group).build().persistent(is_usual).execute(pool).await?;
@@ -180,7 +182,9 @@ where
 async fn trim(inbox: &LiteInbox) -> Result<()> {
     let applied = inbox.applied.load(Ordering::Acquire);
     if applied - inbox.trimmed.load(Ordering::Relaxed) >= TRIM {
-        sqlx::query("DELETE FROM inbox WHERE id <= $1").bind(applied).execute(&inbox.write).await?;
+        let mut turn = inbox.write.begin(false).await?;
+        sqlx::query("DELETE FROM inbox WHERE id <= $1").bind(applied).execute(&mut *turn).await?;
+        turn.commit().await?;
         inbox.trimmed.fetch_max(applied, Ordering::Relaxed);
     }
     Ok(())

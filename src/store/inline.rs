@@ -7,9 +7,9 @@
 //! A driver's traits ask for more than an executor: how to connect by URL, statements to keep. What is not used here has
 //! [`Never`] for its type, of which there is no value.
 
-use std::{borrow::Cow, fmt, path::Path, str::FromStr, sync::Arc, time::Duration};
+use std::{borrow::Cow, cell::Cell, fmt, path::Path, str::FromStr, sync::Arc, time::Duration};
 
-use rusqlite::{CachedStatement, OpenFlags, Statement, types::Value};
+use rusqlite::{CachedStatement, OpenFlags, Statement, hooks::Wal, types::Value};
 use sqlx_core::{
     Either,
     arguments::Arguments,
@@ -38,6 +38,7 @@ pub struct Inline(rusqlite::Connection);
 /// What a connection is opened for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum For {
+    /// Its commits reach the log, which [`super::durable`] syncs; [`checkpoint`] writes it back.
     Writing,
     /// What nobody needs after a crash.
     Scratch,
@@ -50,9 +51,27 @@ pub const BUSY: Duration = Duration::from_secs(5);
 pub const WRITER_CACHE: i64 = 16_384;
 pub const READER_CACHE: i64 = 2048;
 /// In pages: a flood changes the same ones again and again, and only their last state is written back.
-pub const CHECKPOINT: i64 = 4000;
+pub const CHECKPOINT: i32 = 4000;
+/// How long writers wait for readers of a log that is to begin anew.
+const RESTART: Duration = Duration::from_millis(20);
 /// Prepared statements that are kept.
 pub const STATEMENTS: usize = 256;
+
+thread_local! {
+    /// How many pages the log has after the last commit on this thread; 0 if that had nothing to write.
+    static LOGGED: Cell<i32> = const { Cell::new(0) };
+}
+
+fn logged(_: &Wal, pages: i32) -> rusqlite::Result<()> {
+    LOGGED.set(pages);
+    Ok(())
+}
+
+/// Writes the log of a file back into it, as far as its readers allow, while others write to the log.
+pub fn checkpoint(path: &Path) -> Result<()> {
+    let c = rusqlite::Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
+    c.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(failed)
+}
 
 impl Inline {
     /// Opens a file that is there and has its schema.
@@ -65,12 +84,16 @@ impl Inline {
             // Only one thread at a time has it: it is not shared, and SQLite need not lock it.
             let c = rusqlite::Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
             c.busy_timeout(BUSY)?;
-            c.pragma_update(None, "synchronous", if purpose == For::Scratch { "OFF" } else { "FULL" })?;
+            // The log is synced before it is written back, and the file after that; not at each commit.
+            c.pragma_update(None, "synchronous", if purpose == For::Scratch { "OFF" } else { "NORMAL" })?;
             c.pragma_update(None, "foreign_keys", "ON")?;
             c.pragma_update(None, "temp_store", "MEMORY")?;
             c.pragma_update(None, "cache_size", -cache)?;
-            c.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
+            // Takes the place of the checkpoints that SQLite makes by itself, in the midst of a commit.
+            c.wal_hook(Some(logged));
             c.set_prepared_statement_cache_capacity(STATEMENTS);
+            // Its log is there once something was read.
+            c.query_row("PRAGMA user_version", [], |_| Ok(()))?;
             Ok(c)
         };
         open().map(Self).map_err(failed)
@@ -80,6 +103,21 @@ impl Inline {
     pub fn run(&mut self, statement: &'static str) -> Result<()> {
         self.0.prepare_cached(statement).and_then(|mut s| s.raw_execute()).map_err(failed)?;
         Ok(())
+    }
+
+    /// Commits the open transaction into the log: how many pages that has now, if anything was written.
+    pub fn commit(&mut self) -> Result<Option<i32>> {
+        LOGGED.set(0);
+        self.run("COMMIT")?;
+        Ok(Some(LOGGED.get()).filter(|pages| *pages > 0))
+    }
+
+    /// Writes the rest of the log back, so that whoever writes next begins it anew; false if somebody reads it still.
+    pub fn restart_log(&mut self) -> Result<bool> {
+        self.0.busy_timeout(RESTART).map_err(failed)?;
+        let is_busy = self.0.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0));
+        self.0.busy_timeout(BUSY).map_err(failed)?;
+        is_busy.map(|is_busy| !is_busy).map_err(failed)
     }
 
     /// Begins a transaction that writes, if nobody else does right now.
@@ -106,29 +144,24 @@ impl Inline {
         let arguments = query.take_arguments().map_err(Error::Encode)?.unwrap_or_default();
         let keep = query.persistent();
         let sql = query.sql();
+        let is_numbered = sql.as_str().contains('$');
         let rows = if keep {
             let mut statement: CachedStatement<'_> = self.0.prepare_cached(sql.as_str()).map_err(failed)?;
-            rows(&mut statement, &arguments.0)?
+            rows(&mut statement, is_numbered, &arguments.0)?
         } else {
             let mut statement = self.0.prepare(sql.as_str()).map_err(failed)?;
-            rows(&mut statement, &arguments.0)?
+            rows(&mut statement, is_numbered, &arguments.0)?
         };
         Ok((Changed(self.0.changes()), rows))
     }
 }
 
 /// Binds, and runs to the end.
-fn rows(statement: &mut Statement<'_>, arguments: &[Value]) -> Result<Vec<LiteRow>> {
-    let mut plain = 0;
+fn rows(statement: &mut Statement<'_>, is_numbered: bool, arguments: &[Value]) -> Result<Vec<LiteRow>> {
     for parameter in 1..=statement.parameter_count() {
-        // `$2` is a name to SQLite, numbered by where it comes first.
-        let number = match statement.parameter_name(parameter) {
-            Some(name) => name.get(1..).and_then(|n| n.parse().ok()),
-            None => {
-                plain += 1;
-                Some(plain)
-            }
-        };
+        // `$2` is a name to SQLite, numbered by where it comes first; a plain `?` is counted.
+        let name = is_numbered.then(|| statement.parameter_name(parameter)).flatten();
+        let number = name.map_or(Some(parameter), |name| name.get(1..)?.parse().ok());
         let value = number.and_then(|n: usize| arguments.get(n.checked_sub(1)?));
         let value = value.ok_or_else(|| Error::Protocol(format!("parameter {parameter} has no value")))?;
         statement.raw_bind_parameter(parameter, value).map_err(failed)?;

@@ -13,6 +13,7 @@ pub mod damage;
 mod db;
 pub mod decisions;
 pub mod diagnoses;
+mod durable;
 pub mod evidence;
 pub mod exports;
 pub mod flags;
@@ -113,7 +114,11 @@ macro_rules! rows_in {
 macro_rules! insert_all {
     ($tx:expr, $head:expr, $rows:expr, |$row:ident, $item:ident| $bind:expr, $tail:expr) => {
         let (head, tail): (&str, &str) = ($head, $tail);
-        for chunk in $rows.chunks(crate::store::CHUNK) {
+        let mut rest = &$rows[..];
+        while !rest.is_empty() {
+            let (size, keep) = $tx.chunk(rest.len());
+            let (chunk, later) = rest.split_at(size);
+            rest = later;
             crate::store::sql!($tx, |c| async move {
                 let mut q = sqlx::QueryBuilder::new(head);
                 q.push(" ");
@@ -121,8 +126,7 @@ macro_rules! insert_all {
                     $bind;
                 });
                 q.push(" ").push(tail);
-                // A statement for one row is the same each time.
-                q.build().persistent(chunk.len() == 1).execute(c).await.map(|_| ())
+                q.build().persistent(keep).execute(c).await.map(|_| ())
             })?;
         }
     };

@@ -24,9 +24,9 @@ pub fn unreadable_delivery() -> Prepared {
 }
 
 /// Keeps everybody from appending to the inbox file until dropped.
-pub async fn hold_inbox(store: &Store) -> sqlx::Transaction<'static, sqlx::Sqlite> {
+pub async fn hold_inbox(store: &Store) -> impl Send + use<> {
     let Pools::Lite { inbox, .. } = &store.pools else {
         panic!("only the embedded profile has an inbox file")
     };
-    inbox.write.begin_with("BEGIN IMMEDIATE").await.expect("the one writer")
+    inbox.write.begin(false).await.expect("the one writer")
 }

@@ -1,11 +1,12 @@
 //! The one writer of a SQLite file, shared by everybody who writes: those who wait for each other anyway share a commit.
 //!
-//! A file has one writer, and each commit of it waits for the disk. So a transaction is a savepoint within a transaction of the
-//! file; it is made durable together with those that were waiting behind it when it ended, and every one of them hears of its
-//! end only then. One that is rolled back takes nothing of the others with it.
+//! A file has one writer, and each commit of it costs. So a transaction is a savepoint within a transaction of the file; it is
+//! committed together with those that were waiting behind it when it ended, and every one of them hears of its end only when the
+//! disk has it. One that is rolled back takes nothing of the others with it.
 
 use std::{
     ops::{Deref, DerefMut},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,7 +19,11 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use super::{Error, Result, inline::Inline};
+use super::{
+    Error, Result,
+    durable::{Durable, Told},
+    inline::{self, For, Inline},
+};
 
 /// How long a transaction waits for its turn, before it fails as if the store could not be reached.
 const TURN: Duration = Duration::from_secs(10);
@@ -28,6 +33,7 @@ const TURN: Duration = Duration::from_secs(10);
 pub(super) struct Writer(Arc<Shared>);
 
 struct Shared {
+    path: PathBuf,
     /// First come, first served: whoever ends and waits for others comes after all that waited at that moment.
     file: Arc<Mutex<Option<File>>>,
     waiting: AtomicUsize,
@@ -40,15 +46,41 @@ struct File {
     /// The last savepoint was left by somebody who did not say how it ends: it is to be rolled back.
     left: bool,
     /// Who has ended in the open transaction and waits for its commit.
-    ended: Vec<oneshot::Sender<std::result::Result<(), Arc<sqlx::Error>>>>,
+    ended: Vec<Told>,
     /// Why the last transaction of the file did not begin.
     refused: Option<sqlx::Error>,
+    /// None where nobody needs it after a crash.
+    durable: Option<Durable>,
+    /// Pages of the log after the last commit, and at how many it is to be written back.
+    logged: i32,
+    write_back_at: i32,
 }
 
 impl Writer {
-    pub fn new(connection: Inline) -> Self {
-        let file = File { connection, open: false, left: false, ended: Vec::new(), refused: None };
-        Self(Arc::new(Shared { file: Arc::new(Mutex::new(Some(file))), waiting: AtomicUsize::new(0) }))
+    /// Of a file that is there and has its schema.
+    pub fn open(path: &Path, purpose: For) -> anyhow::Result<Self> {
+        let connection = Inline::open(path, purpose)?;
+        let file = File {
+            connection,
+            open: false,
+            left: false,
+            ended: Vec::new(),
+            refused: None,
+            durable: if purpose == For::Scratch { None } else { Some(Durable::of(path)?) },
+            logged: 0,
+            write_back_at: inline::CHECKPOINT,
+        };
+        Ok(Self::over(path, Some(file)))
+    }
+
+    /// Of a file that is only read: every transaction is refused.
+    pub fn none() -> Self {
+        Self::over(Path::new(""), None)
+    }
+
+    fn over(path: &Path, file: Option<File>) -> Self {
+        let (path, file) = (path.to_owned(), Arc::new(Mutex::new(file)));
+        Self(Arc::new(Shared { path, file, waiting: AtomicUsize::new(0) }))
     }
 
     /// Waits for a turn and begins a transaction. A long one has those who ended before it commit first, lest they wait for it.
@@ -60,10 +92,10 @@ impl Writer {
         drop(waits);
         let file = guard.as_mut().ok_or(Error::Sql(sqlx::Error::PoolClosed))?;
         file.clean_up();
-        if long && file.open {
-            guard = apart(guard, File::commit).await?;
+        if long {
+            self.commit(file);
         }
-        let mut file = guard.as_mut().ok_or(Error::Sql(sqlx::Error::PoolClosed))?;
+        let mut file = file;
         if !file.open {
             // Another process has the file for a moment: a backup, or somebody with a shell.
             file.open = file.connection.try_begin_immediate()?;
@@ -87,8 +119,7 @@ impl Writer {
     pub async fn close(&self) {
         let mut guard = self.0.file.lock().await;
         if let Some(mut file) = guard.take() {
-            file.clean_up();
-            file.commit();
+            file.settle();
             if let Err(error) = file.connection.close() {
                 tracing::warn!(%error, "closing the store");
             }
@@ -141,44 +172,71 @@ pub(super) struct Turn {
 impl Turn {
     /// Makes it durable, together with those that wait for their turn now. That goes on if nobody waits for it any more.
     pub async fn commit(mut self) -> Result<()> {
-        let (guard, writer) = (self.guard.take(), self.writer.clone());
-        let Some(guard) = guard else { return Ok(()) };
-        match tokio::spawn(writer.end(guard)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(e)) => Err(Error::Together(e)),
-            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-            // The runtime ends, and with it everything else.
-            Err(_) => Err(Error::Sql(sqlx::Error::PoolClosed)),
-        }
+        let (told, mut durable) = oneshot::channel();
+        let Some(mut guard) = self.guard.take() else { return Ok(()) };
+        let writer = self.writer.clone();
+        let file = guard.as_mut().expect("open while somebody has a turn");
+        file.left = false;
+        file.ended.push(told);
+        let closed = || Err(Arc::new(sqlx::Error::PoolClosed));
+        let outcome = if writer.0.waiting.load(Ordering::Relaxed) == 0 {
+            writer.commit(file);
+            drop(guard);
+            durable.await.unwrap_or_else(|_| closed())
+        } else {
+            if let Err(error) = file.connection.run("RELEASE turn") {
+                file.fail(error);
+            }
+            drop(guard);
+            // Unless one of those who were waiting does so before: the first who comes round again commits for all.
+            let outcome = tokio::spawn(async move {
+                tokio::select! {
+                    biased;
+                    outcome = &mut durable => return outcome.unwrap_or_else(|_| closed()),
+                    guard = writer.0.file.clone().lock_owned() => writer.settle(guard),
+                }
+                durable.await.unwrap_or_else(|_| closed())
+            });
+            match outcome.await {
+                Ok(outcome) => outcome,
+                Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+                // The runtime ends, and with it everything else.
+                Err(_) => closed(),
+            }
+        };
+        outcome.map_err(Error::Together)
     }
 }
 
 impl Writer {
-    async fn end(self, mut guard: Guard) -> std::result::Result<(), Arc<sqlx::Error>> {
-        let closed = || Arc::new(sqlx::Error::PoolClosed);
-        let (told, mut committed) = oneshot::channel();
-        {
-            let file = guard.as_mut().expect("open while somebody has a turn");
-            let alone = self.0.waiting.load(Ordering::Relaxed) == 0;
-            file.left = false;
-            file.ended.push(told);
-            if alone {
-                guard = apart(guard, File::commit).await.map_err(|_| closed())?;
-            } else if let Err(error) = file.connection.run("RELEASE turn") {
-                file.fail(error);
-            }
+    /// Commits for everybody who ended; has the log written back if it has grown.
+    fn commit(&self, file: &mut File) {
+        if !file.commit() {
+            return;
         }
-        drop(guard);
-        // Unless one of those who were waiting does so before: the first who comes round again commits for all.
-        let answer = tokio::select! {
-            biased;
-            answer = &mut committed => answer,
-            guard = self.0.file.clone().lock_owned() => {
-                drop(apart(guard, File::settle).await.map_err(|_| closed())?);
-                committed.await
+        let writer = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = writer.write_back().await {
+                tracing::warn!(%error, path = %writer.0.path.display(), "writing the store's log back; it grows until that works");
             }
-        };
-        answer.unwrap_or_else(|_| Err(closed()))
+        });
+    }
+
+    /// Ends what others have left or have ended in.
+    fn settle(&self, mut guard: Guard) {
+        if let Some(file) = guard.as_mut() {
+            file.clean_up();
+            self.commit(file);
+        }
+    }
+
+    /// Writes the log back into the file: most of it while others write, the rest, which is little then, while they wait.
+    async fn write_back(&self) -> Result<()> {
+        let path = self.0.path.clone();
+        let most = spawn_blocking(move || inline::checkpoint(&path));
+        most.await.map_err(|_| Error::Sql(sqlx::Error::WorkerCrashed))??;
+        drop(apart(self.0.file.clone().lock_owned().await, File::restart_log).await?);
+        Ok(())
     }
 }
 
@@ -188,8 +246,8 @@ impl Drop for Turn {
         // written back.
         if let (Some(guard), Ok(runtime)) = (self.guard.take(), tokio::runtime::Handle::try_current()) {
             drop(guard);
-            let file = self.writer.0.file.clone();
-            runtime.spawn(async move { drop(apart(file.lock_owned().await, File::settle).await) });
+            let writer = self.writer.clone();
+            runtime.spawn(async move { writer.settle(writer.0.file.clone().lock_owned().await) });
         }
     }
 }
@@ -231,22 +289,46 @@ impl File {
         self.commit();
     }
 
-    /// Commits the open transaction, its last savepoint included, and tells everybody who ended in it.
-    fn commit(&mut self) {
+    /// Commits the open transaction, its last savepoint included; whoever ended in it hears of it when the disk has it. True if
+    /// it is time to write the log back.
+    fn commit(&mut self) -> bool {
         if !self.open {
-            return;
+            return false;
         }
-        match self.connection.run("COMMIT") {
-            Ok(()) => {
+        match self.connection.commit() {
+            Ok(logged) => {
                 self.open = false;
-                for told in self.ended.drain(..) {
-                    // One that is gone wanted to know no more.
-                    let _ = told.send(Ok(()));
+                let told = std::mem::take(&mut self.ended);
+                match &self.durable {
+                    Some(durable) if logged.is_some() => durable.tell(told),
+                    _ => told.into_iter().for_each(|told| drop(told.send(Ok(())))),
                 }
+                let Some(logged) = logged else { return false };
+                if logged < self.logged {
+                    self.write_back_at = inline::CHECKPOINT;
+                }
+                self.logged = logged;
+                let is_long = logged >= self.write_back_at;
+                if is_long {
+                    self.write_back_at = logged + inline::CHECKPOINT;
+                }
+                is_long
             }
             Err(error) => {
                 self.fail(error);
+                false
             }
+        }
+    }
+
+    /// Has whoever writes next begin the log anew.
+    fn restart_log(&mut self) {
+        self.settle();
+        match self.connection.restart_log() {
+            Ok(true) => {}
+            // Somebody reads from it for long: sooner than after as much again.
+            Ok(false) => self.write_back_at = self.logged + inline::CHECKPOINT / 4,
+            Err(error) => tracing::warn!(%error, "writing the rest of the store's log back"),
         }
     }
 
@@ -266,7 +348,6 @@ impl File {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::inline::For;
     use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
 
     async fn writer() -> (tempfile::TempDir, Writer) {
@@ -275,8 +356,8 @@ mod tests {
         let mut connection = SqliteConnection::connect_with(&options).await.expect("opens");
         connection.execute("PRAGMA journal_mode = WAL; CREATE TABLE t (x INTEGER)").await.expect("made");
         connection.close().await.expect("closed");
-        let connection = Inline::open(&dir.path().join("w.db"), For::Writing).expect("opens");
-        (dir, Writer::new(connection))
+        let writer = Writer::open(&dir.path().join("w.db"), For::Writing).expect("opens");
+        (dir, writer)
     }
 
     async fn insert(turn: &mut Turn, x: i64) {

@@ -282,7 +282,8 @@ impl House {
     }
 
     async fn decide(&self, incident_id: &str) -> decide::Outcome {
-        let (tx, outcome) = decide::decide(&self.decide, incident_id).await.expect("decided");
+        let mut tx = self.store.write().await.expect("writable");
+        let outcome = decide::decide(&self.decide, &mut tx, incident_id).await.expect("decided");
         tx.commit().await.expect("committed");
         outcome
     }

@@ -122,7 +122,7 @@ struct KeptUp {
 }
 
 /// The threads that do what a sender waits for: HTTP, the group commit, the inbox's file.
-const ACCEPTING: [&str; 3] = ["actix-server wo", "commit", "sql-inbox"];
+const ACCEPTING: [&str; 3] = ["actix-server wo", "commit", "sync-inbox"];
 
 impl Round {
     fn of(load: Outcome) -> Self {
