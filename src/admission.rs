@@ -235,6 +235,11 @@ impl Admission {
         }
     }
 
+    /// For so long may what is acknowledged wait for the sake of those who wait for an acknowledgement.
+    pub fn patience(&self) -> Duration {
+        self.settings.max_age / 4
+    }
+
     /// Takes a measurement, and raises or lowers the level.
     pub fn look(&self, seen: Seen) {
         self.look_at(seen, Instant::now());

@@ -192,7 +192,8 @@ impl Build {
         let owner = keeper.owner().to_owned();
         self.parts.start("jobs", |stop| stages.work_until(owner, stop));
         let stages = pipeline.clone();
-        self.parts.start_apart("correlate", |stop| stages.correlate_until(stop))?;
+        let intake = committer.clone();
+        self.parts.start_apart("correlate", |stop| stages.correlate_until(intake, stop))?;
         self.schedules(&committer);
         self.exporter()?;
         let slack = self.listeners();

@@ -1,24 +1,29 @@
 //! The one way that data flows: inbox → correlate → diagnose → decide → act → verify, and back. The only file that knows the
 //! order of the stages.
 
+mod lag;
 mod pace;
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
     act,
     admission::Admission,
-    clock, correlate, decide, diagnose, metrics,
+    clock, correlate, decide, diagnose,
+    intake::commit::Committer,
+    metrics,
     model::{Job, JobKind, NewJob},
     store::{Result, Store, Tx, approvals, jobs, runs},
     verify,
     worker::{Done, Worker},
 };
+use lag::Lag;
 pub use pace::Pace;
 
 /// Alerts that are correlated in one transaction, about: more would keep others waiting for the store.
@@ -60,13 +65,23 @@ impl Pipeline {
         worker.run(cancel, work).await;
     }
 
-    /// Correlates what is in the inbox, in its order, until cancelled.
-    pub async fn correlate_until(self: Arc<Self>, cancel: CancellationToken) {
-        let mut pace = Pace::default();
+    /// Correlates what is in the inbox, in its order, until cancelled; stands back before a crowd of intake's.
+    pub async fn correlate_until(self: Arc<Self>, intake: Committer, cancel: CancellationToken) {
+        let (mut pace, mut lag) = (Pace::default(), Lag::new(self.admission.patience()));
         while !cancel.is_cancelled() {
+            let began = Instant::now();
             let wait = match self.correlate_once(&mut pace).await {
-                Ok(0) => LOOK_AGAIN,
-                Ok(_) => continue,
+                Ok(None) => {
+                    lag.none();
+                    LOOK_AGAIN
+                }
+                Ok(Some(items)) => {
+                    let until = lag.stand_back_until(began, Instant::now(), items < BATCH as u64);
+                    while intake.is_crowded() && Instant::now() < until && !cancel.is_cancelled() {
+                        tokio::time::sleep(Duration::from_millis(2)).await;
+                    }
+                    continue;
+                }
                 Err(e) => {
                     tracing::error!(error = %e, "correlation failed; the inbox keeps what it has, trying again in a second");
                     Duration::from_secs(1)
@@ -80,9 +95,9 @@ impl Pipeline {
         }
     }
 
-    /// Correlates one batch; how many deliveries it took.
-    pub async fn correlate_once(&self, pace: &mut Pace) -> Result<usize> {
-        let Some((mut tx, out)) = correlate::drain(&self.correlate, BATCH).await? else { return Ok(0) };
+    /// Correlates one batch; how many alerts and anomalies it took, if any waited.
+    pub async fn correlate_once(&self, pace: &mut Pace) -> Result<Option<u64>> {
+        let Some((mut tx, out)) = correlate::drain(&self.correlate, BATCH).await? else { return Ok(None) };
         let now = clock::now();
         let diagnose =
             out.diagnose.iter().map(|incident| at_time(JobKind::Diagnose, incident, pace.due(incident, now)));
@@ -93,7 +108,7 @@ impl Pipeline {
         }
         tx.commit().await?;
         metrics::INBOX_TAKEN.inc_by(out.items);
-        Ok(out.taken)
+        Ok(Some(out.items))
     }
 
     /// Does one job, within a span that names its incident.

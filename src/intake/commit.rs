@@ -29,6 +29,9 @@ use crate::{
 
 /// Deliveries that share one transaction at most; more would make the first one wait for long.
 const GROUP: usize = 1024;
+/// So many that are written together had to wait for one another: more come than the disk and the processors take at once.
+const CROWD: usize = 32;
+const CROWDED_FOR: Duration = Duration::from_millis(20);
 /// Bytes that may wait together, however few deliveries they are.
 const MOST_BYTES: usize = 64 << 20;
 
@@ -76,6 +79,14 @@ struct Load {
     bytes: AtomicUsize,
     /// Since when the oldest delivery that is being written has waited, in microseconds after `begun`; 0: none is.
     writing_since: AtomicU64,
+    /// When a crowd was last written, likewise.
+    crowded_at: AtomicU64,
+}
+
+impl Load {
+    fn micros(&self, at: Instant) -> u64 {
+        (at.saturating_duration_since(self.begun).as_micros() as u64).max(1)
+    }
 }
 
 /// A part of the bytes that may wait; given back when it is dropped.
@@ -117,8 +128,8 @@ impl Committer {
             // A series that appears with its first loss would show no rise.
             metrics::INTAKE_SHED.with_label_values(&[road.as_str()]);
         }
-        let (bytes, writing_since) = Default::default();
-        let load = Arc::new(Load { begun: Instant::now(), bytes, writing_since });
+        let (bytes, writing_since, crowded_at) = Default::default();
+        let load = Arc::new(Load { begun: Instant::now(), bytes, writing_since, crowded_at });
         let writer = write_until_stopped(store.clone(), receiver, stop, load.clone());
         (Self { store, queue: sender, deadline, load }, writer)
     }
@@ -196,6 +207,12 @@ impl Committer {
         }
     }
 
+    /// Whether many deliveries are waiting for the disk together just now.
+    pub fn is_crowded(&self) -> bool {
+        let at = self.load.crowded_at.load(Ordering::Relaxed);
+        at > 0 && self.load.begun.elapsed() < Duration::from_micros(at) + CROWDED_FOR
+    }
+
     async fn submit(&self, road: Road, items: usize, write: Write) -> Result<(), NotCommitted> {
         Self::count(road, items, self.commit(write).await)
     }
@@ -271,8 +288,10 @@ async fn write_until_stopped(
             return;
         }
         if let Some(oldest) = group.iter().map(|pending| pending.since).min() {
-            let micros = oldest.saturating_duration_since(load.begun).as_micros();
-            load.writing_since.store((micros as u64).max(1), Ordering::Relaxed);
+            load.writing_since.store(load.micros(oldest), Ordering::Relaxed);
+        }
+        if group.len() >= CROWD {
+            load.crowded_at.store(load.micros(Instant::now()), Ordering::Relaxed);
         }
         write_group(&store, &mut group).await;
         load.writing_since.store(0, Ordering::Relaxed);
@@ -380,6 +399,37 @@ mod tests {
         writer.await.expect("the writer ends");
         let late = committer.alerts(Road::Alertmanager, vec![event("late")]).await;
         assert_eq!(late, Err(NotCommitted::Stopped));
+    }
+
+    #[tokio::test]
+    async fn only_many_at_a_time_are_a_crowd_and_it_is_over_soon() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = store(&dir).await;
+        let (committer, _writer) =
+            Committer::start(store.clone(), 256, Duration::from_secs(5), CancellationToken::new());
+        assert_eq!(committer.alerts(Road::Alertmanager, vec![event("alone")]).await, Ok(()));
+        assert!(!committer.is_crowded());
+        let busy = crate::store::testing::hold_inbox(&store).await;
+        let post = |name: String| {
+            let committer = committer.clone();
+            tokio::spawn(async move { committer.alerts(Road::Alertmanager, vec![event(&name)]).await })
+        };
+        let mut posts = vec![post("first".into())];
+        while committer.wait().is_zero() {
+            tokio::task::yield_now().await;
+        }
+        // Those behind the one that is being written will be together.
+        posts.extend((0..CROWD).map(|i| post(format!("A{i}"))));
+        while committer.waiting() < CROWD {
+            tokio::task::yield_now().await;
+        }
+        drop(busy);
+        for post in posts {
+            assert_eq!(post.await.expect("it ends"), Ok(()));
+        }
+        assert!(committer.load.crowded_at.load(Ordering::Relaxed) > 0);
+        tokio::time::sleep(2 * CROWDED_FOR).await;
+        assert!(!committer.is_crowded());
     }
 
     #[tokio::test]

@@ -254,7 +254,7 @@ impl World {
             return Ok(());
         }
         loop {
-            while self.pipeline.correlate_once(&mut self.pace).await? > 0 {}
+            while self.pipeline.correlate_once(&mut self.pace).await?.is_some() {}
             while self.do_job().await? {}
             let told = notify::deliver_due(&self.outbox, self.now).await?;
             let mut tx = self.store.read_few().await?;

@@ -76,6 +76,7 @@ pub async fn open_copies(dir: &Path) -> anyhow::Result<Store> {
     let inbox = LiteInbox {
         write: Writer::none(),
         read: inbox,
+        read_few: Readers::new(dir.join(inbox_name)),
         applied: Arc::new(applied.into()),
         trimmed: Arc::new(applied.into()),
     };

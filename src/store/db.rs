@@ -21,7 +21,7 @@ use tracing::Instrument;
 
 use super::{
     damage,
-    inline::{self, Failure},
+    inline::{self, Failure, For},
     migrate::{MigrateWhen, Standing},
     readers::{Look, Readers},
     writer::{Turn, Writer},
@@ -151,6 +151,8 @@ pub(super) enum Pools {
 pub(super) struct LiteInbox {
     pub write: Writer,
     pub read: SqlitePool,
+    /// For correlation, which has a thread of its own.
+    pub read_few: Readers,
     /// The last row that the state holds the effects of. The truth is `inbox_applied` in the state; this is its last commit.
     pub applied: Arc<AtomicI64>,
     /// Up to which row applied ones have been deleted.
@@ -276,6 +278,7 @@ impl Store {
                 read_few.close().await;
                 write.close().await;
                 inbox.read.close().await;
+                inbox.read_few.close().await;
                 inbox.write.close().await;
             }
             Pools::Postgres(pool) => pool.close().await,
@@ -400,6 +403,7 @@ async fn open_inbox(path: &Path, state: &SqlitePool, purpose: For) -> anyhow::Re
     Ok(LiteInbox {
         write: writer,
         read,
+        read_few: Readers::new(path.to_owned()),
         applied: Arc::new(applied.into()),
         trimmed: Arc::new(applied.into()),
     })

@@ -217,7 +217,7 @@ pub async fn take(store: &Store, most: usize) -> Result<Option<(Tx, Vec<Delivery
                 .bind(inbox.applied.load(Ordering::Acquire))
                 .bind(MOST_ROWS)
                 .bind(most)
-                .fetch_all(&inbox.read)
+                .fetch_all(&mut *inbox.read_few.begin().await?)
                 .await?;
             let Some(last) = rows.last().map(|r| r.id) else { return Ok(None) };
             // Read before the state's one writer is held.

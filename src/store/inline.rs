@@ -7,9 +7,11 @@
 //! A driver's traits ask for more than an executor: how to connect by URL, statements to keep. What is not used here has
 //! [`Never`] for its type, of which there is no value.
 
-use std::{borrow::Cow, cell::Cell, fmt, path::Path, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow, cell::Cell, collections::HashMap, fmt, path::Path, str::FromStr, sync::Arc, time::Duration,
+};
 
-use rusqlite::{CachedStatement, OpenFlags, Statement, hooks::Wal, types::Value};
+use rusqlite::{OpenFlags, Statement, config::DbConfig, hooks::Wal, types::Value};
 use sqlx_core::{
     Either,
     arguments::Arguments,
@@ -33,7 +35,11 @@ type BoxFuture<'a, T> = futures_util::future::BoxFuture<'a, T>;
 type BoxStream<'a, T> = futures_util::stream::BoxStream<'a, T>;
 
 /// A connection to a file.
-pub struct Inline(rusqlite::Connection);
+pub struct Inline {
+    connection: rusqlite::Connection,
+    /// The columns of statements that are kept prepared.
+    columns: HashMap<Box<str>, Arc<[LiteColumn]>>,
+}
 
 /// What a connection is opened for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,6 +95,8 @@ impl Inline {
             c.pragma_update(None, "foreign_keys", "ON")?;
             c.pragma_update(None, "temp_store", "MEMORY")?;
             c.pragma_update(None, "cache_size", -cache)?;
+            // By default a plan depends on what is bound to LIMIT, and is made anew for each run.
+            c.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
             // Takes the place of the checkpoints that SQLite makes by itself, in the midst of a commit.
             c.wal_hook(Some(logged));
             c.set_prepared_statement_cache_capacity(STATEMENTS);
@@ -96,12 +104,12 @@ impl Inline {
             c.query_row("PRAGMA user_version", [], |_| Ok(()))?;
             Ok(c)
         };
-        open().map(Self).map_err(failed)
+        Ok(Self { connection: open().map_err(failed)?, columns: HashMap::new() })
     }
 
     /// Runs one statement that binds nothing.
     pub fn run(&mut self, statement: &'static str) -> Result<()> {
-        self.0.prepare_cached(statement).and_then(|mut s| s.raw_execute()).map_err(failed)?;
+        self.connection.prepare_cached(statement).and_then(|mut s| s.raw_execute()).map_err(failed)?;
         Ok(())
     }
 
@@ -114,17 +122,18 @@ impl Inline {
 
     /// Writes the rest of the log back, so that whoever writes next begins it anew; false if somebody reads it still.
     pub fn restart_log(&mut self) -> Result<bool> {
-        self.0.busy_timeout(RESTART).map_err(failed)?;
-        let is_busy = self.0.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0));
-        self.0.busy_timeout(BUSY).map_err(failed)?;
+        self.connection.busy_timeout(RESTART).map_err(failed)?;
+        let is_busy =
+            self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0));
+        self.connection.busy_timeout(BUSY).map_err(failed)?;
         is_busy.map(|is_busy| !is_busy).map_err(failed)
     }
 
     /// Begins a transaction that writes, if nobody else does right now.
     pub fn try_begin_immediate(&mut self) -> Result<bool> {
-        self.0.busy_timeout(Duration::ZERO).map_err(failed)?;
+        self.connection.busy_timeout(Duration::ZERO).map_err(failed)?;
         let begun = self.run("BEGIN IMMEDIATE");
-        self.0.busy_timeout(BUSY).map_err(failed)?;
+        self.connection.busy_timeout(BUSY).map_err(failed)?;
         match begun {
             Ok(()) => Ok(true),
             Err(Error::Database(e))
@@ -137,27 +146,49 @@ impl Inline {
     }
 
     pub fn close(self) -> Result<()> {
-        self.0.close().map_err(|(_, e)| failed(e))
+        self.connection.close().map_err(|(_, e)| failed(e))
     }
 
     fn all<'q>(&mut self, mut query: impl Execute<'q, Lite>) -> Result<(Changed, Vec<LiteRow>)> {
         let arguments = query.take_arguments().map_err(Error::Encode)?.unwrap_or_default();
         let keep = query.persistent();
         let sql = query.sql();
-        let is_numbered = sql.as_str().contains('$');
+        let sql = sql.as_str();
         let rows = if keep {
-            let mut statement: CachedStatement<'_> = self.0.prepare_cached(sql.as_str()).map_err(failed)?;
-            rows(&mut statement, is_numbered, &arguments.0)?
+            let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+            let columns = match self.columns.get(sql) {
+                Some(known) => known.clone(),
+                None => {
+                    let columns = columns(&statement);
+                    if self.columns.len() < STATEMENTS {
+                        self.columns.insert(sql.into(), columns.clone());
+                    }
+                    columns
+                }
+            };
+            rows(&mut statement, sql, columns, &arguments.0)?
         } else {
-            let mut statement = self.0.prepare(sql.as_str()).map_err(failed)?;
-            rows(&mut statement, is_numbered, &arguments.0)?
+            let mut statement = self.connection.prepare(sql).map_err(failed)?;
+            let columns = columns(&statement);
+            rows(&mut statement, sql, columns, &arguments.0)?
         };
-        Ok((Changed(self.0.changes()), rows))
+        Ok((Changed(self.connection.changes()), rows))
     }
 }
 
+fn columns(statement: &Statement<'_>) -> Arc<[LiteColumn]> {
+    let names = statement.column_names().into_iter().enumerate();
+    names.map(|(ordinal, name)| LiteColumn { ordinal, name: name.to_owned() }).collect()
+}
+
 /// Binds, and runs to the end.
-fn rows(statement: &mut Statement<'_>, is_numbered: bool, arguments: &[Value]) -> Result<Vec<LiteRow>> {
+fn rows(
+    statement: &mut Statement<'_>,
+    sql: &str,
+    columns: Arc<[LiteColumn]>,
+    arguments: &[Value],
+) -> Result<Vec<LiteRow>> {
+    let is_numbered = sql.contains('$');
     for parameter in 1..=statement.parameter_count() {
         // `$2` is a name to SQLite, numbered by where it comes first; a plain `?` is counted.
         let name = is_numbered.then(|| statement.parameter_name(parameter)).flatten();
@@ -166,12 +197,6 @@ fn rows(statement: &mut Statement<'_>, is_numbered: bool, arguments: &[Value]) -
         let value = value.ok_or_else(|| Error::Protocol(format!("parameter {parameter} has no value")))?;
         statement.raw_bind_parameter(parameter, value).map_err(failed)?;
     }
-    let names = statement.column_names();
-    let columns: Arc<[LiteColumn]> = names
-        .into_iter()
-        .enumerate()
-        .map(|(ordinal, name)| LiteColumn { ordinal, name: name.to_owned() })
-        .collect();
     let mut rows = statement.raw_query();
     let mut read = Vec::new();
     while let Some(row) = rows.next().map_err(failed)? {

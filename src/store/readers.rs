@@ -39,10 +39,10 @@ impl Readers {
         let permit = permit.map_err(|_| Error::Sql(sqlx::Error::PoolTimedOut))?;
         let permit = permit.map_err(|_| Error::Sql(sqlx::Error::PoolClosed))?;
         let idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut connection = match idle {
+        let mut connection = Box::new(match idle {
             Some(connection) => connection,
             None => Inline::open(&self.0.file, For::Reading)?,
-        };
+        });
         connection.run("BEGIN")?;
         Ok(Look { connection: Some(connection), readers: self.clone(), _permit: permit })
     }
@@ -60,7 +60,7 @@ impl Readers {
 /// A transaction that reads one snapshot; ends as it is dropped.
 pub(super) struct Look {
     /// Present until it is dropped.
-    connection: Option<Inline>,
+    connection: Option<Box<Inline>>,
     readers: Readers,
     _permit: OwnedSemaphorePermit,
 }
@@ -84,7 +84,7 @@ impl Drop for Look {
         if let Some(mut connection) = self.connection.take()
             && connection.run("ROLLBACK").is_ok()
         {
-            self.readers.0.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            self.readers.0.idle.lock().unwrap_or_else(PoisonError::into_inner).push(*connection);
         }
     }
 }

@@ -52,7 +52,7 @@ pub struct Metrics {
     series: u32,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Shape {
     #[command(flatten)]
     pub common: Common,
@@ -119,6 +119,7 @@ pub async fn metrics(args: Metrics) -> Result<(), Failure> {
 }
 
 async fn measure(shape: &Shape, what: &'static str, kind: Kind, series: Option<u32>) -> Result<(), Failure> {
+    let shape = &Shape { batch: shape.even_batch(series), ..shape.clone() };
     let machine = Machine::look(&shape.common.dir);
     let dir = shape.common.private_dir()?;
     let plan = Plan::new(dir.path(), settings(shape, kind));
@@ -190,6 +191,14 @@ impl Shape {
             rate: None,
             redis: None,
         }
+    }
+
+    /// A body has no series twice, and each connection its own series: as many to a body as make all bodies alike, so that a
+    /// rate of records is a rate of bodies.
+    fn even_batch(&self, series: Option<u32>) -> u16 {
+        let own = series.map(|series| series.div_ceil(self.connections.into()).max(1));
+        let even = own.map(|own| own.div_ceil(own.div_ceil(self.batch.into())));
+        even.and_then(|even| u16::try_from(even).ok()).unwrap_or(self.batch)
     }
 
     /// Starts the server, loads it, and ends it.
@@ -293,5 +302,20 @@ impl Found {
         row("refused, to come again", Some(count(j.refused)));
         super::load_rows(&mut report, "record", &[&self.load]);
         head + &report.text() + &super::thread_lines("record", &[&self.load])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_of_samples_are_alike() {
+        let shape = |batch, connections| Shape { batch, connections, ..Shape::new(1, 50, Path::new("/tmp")) };
+        assert_eq!(shape(1000, 4).even_batch(Some(5000)), 625);
+        assert_eq!(shape(1000, 4).even_batch(Some(4000)), 1000);
+        assert_eq!(shape(1000, 4).even_batch(Some(2)), 1);
+        assert_eq!(shape(1000, 4).even_batch(Some(10_000_000)), 1000);
+        assert_eq!(shape(1000, 4).even_batch(None), 1000);
     }
 }
