@@ -44,7 +44,12 @@ impl Miner {
             self.show_apart(general, false);
         }
         self.nodes[general as usize].few = false;
-        self.few.remove(&general);
+        let whole = self.nodes[general as usize].hashes();
+        for node in self.few.remove(&general).into_iter().flatten() {
+            let hashes = self.nodes[node as usize].hashes();
+            let values = whole.iter().zip(hashes).filter(|(whole, hash)| *whole != hash).map(|both| both.1);
+            self.evidence.note_values(values);
+        }
     }
 
     fn show_apart(&mut self, general: NodeId, apart: bool) {

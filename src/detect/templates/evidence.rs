@@ -6,7 +6,7 @@
 use super::{
     hash::{VAR_HASH, mix},
     key::{masked, positions, without},
-    node::{CAPS, Node, NodeId, Piece},
+    node::{CAPS, COMPOUND, Node, NodeId, Piece},
     scan::Kind,
     table::{Aged, Recent},
 };
@@ -22,6 +22,8 @@ const ENOUGH_KNOWN: usize = 2;
 const ENOUGH_CAPITALS: usize = 8;
 /// The same for the first word, and where only one other remains: they name the event.
 const ENOUGH_OF_NAMES: usize = 16;
+/// Other words beside which a value stands in another line, so that even what begins a line is a value like it.
+const TWIN: usize = 3;
 /// Nodes that one piece of evidence remembers.
 const MAX_NODES: usize = 64;
 /// Different followers that a slot remembers.
@@ -128,6 +130,17 @@ pub struct Line<'a> {
     pub envelope: usize,
 }
 
+/// A word among the words of a line.
+#[derive(Clone, Copy)]
+struct Place {
+    i: usize,
+    /// It is not the first.
+    later: bool,
+    /// It may name the event.
+    names: bool,
+    others: usize,
+}
+
 impl Evidence {
     /// For `max` nodes.
     pub fn new(max: usize) -> Self {
@@ -171,8 +184,9 @@ impl Evidence {
         let words: Vec<usize> = (line.envelope..line.pieces.len()).filter(word).collect();
         self.value_among_words(line, &words, &mut proofs);
         for (rank, &i) in words.iter().enumerate() {
-            let names = rank == 0 || words.len() < 3;
-            self.one_word(line, i, names, words.len() > 1, &exists, &mut proofs);
+            let place =
+                Place { i, later: rank > 0, names: rank == 0 || words.len() < 3, others: words.len() - 1 };
+            self.one_word(line, place, &exists, &mut proofs);
         }
         if words.len() > 1 {
             self.suspects(line, &words, &exists, nodes, &mut proofs);
@@ -231,26 +245,27 @@ impl Evidence {
     fn one_word(
         &mut self,
         line: &Line<'_>,
-        i: usize,
-        names: bool,
-        context: bool,
+        place: Place,
         exists: &impl Fn(u64) -> bool,
         proofs: &mut Vec<Proof>,
     ) {
+        let Place { i, later, names, others } = place;
         let hash = line.hashes[i];
         let capitals = line.pieces[i].flags & CAPS != 0;
+        let suspect = line.pieces[i].kind == Kind::Suspect;
         let rest = without(line.key, i, hash);
         let open = i >= 2 && self.slot(line, i, rest, names, proofs);
         let at = if names || capitals { NOWHERE } else { i as u8 };
         let count = self.see(rest, at, hash as u32, line.node);
-        if !context {
+        if others == 0 {
             return;
         }
         let words = self.several.get_mut(rest).map(|seen| &*seen.words).unwrap_or_default();
         let known = || count > 1 && words.iter().all(|w| self.values.peek(short(u64::from(w.0))).is_some());
         let (enough, few) = match () {
-            () if names => (ENOUGH_OF_NAMES, false),
-            () if exists(rest) => (1, false),
+            () if (!names || others >= TWIN || later && suspect) && exists(rest) => (1, false),
+            () if names && others >= TWIN && line.pieces[i].flags & COMPOUND != 0 => (ENOUGH, false),
+            () if names && !(later && known()) => (ENOUGH_OF_NAMES, false),
             () if capitals => (ENOUGH_CAPITALS, true),
             () if known() => (ENOUGH_KNOWN, false),
             () if open => (ENOUGH_IN_OPEN_SLOT, false),

@@ -1,5 +1,7 @@
 //! The arithmetic of identities: a sum over positions, so that changing one position costs one step.
 
+use std::ops::Range;
+
 use super::{
     hash::{VAR_HASH, mix},
     scan::Token,
@@ -32,6 +34,14 @@ pub fn positions(mut mask: u128) -> impl Iterator<Item = usize> {
         mask &= mask.wrapping_sub(1);
         (i < 128).then_some(i)
     })
+}
+
+/// The identity with one variable instead of a range of tokens.
+pub fn key_around(hashes: &[u64], middle: Range<usize>) -> u64 {
+    let tokens = hashes[..middle.start].iter().chain([&VAR_HASH]).chain(&hashes[middle.end..]);
+    let sum =
+        tokens.zip(&FACTORS).fold(0_u64, |sum, (hash, factor)| sum.wrapping_add(hash.wrapping_mul(*factor)));
+    mix((hashes.len() - middle.len() + 1) as u64).wrapping_add(sum)
 }
 
 /// Length and punctuation: what lines must share to be one template.

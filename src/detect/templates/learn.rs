@@ -29,6 +29,10 @@ impl Miner {
                 self.aliases.insert(key, (general, serial));
                 (general, false)
             }
+            None if let Some(phrase) = self.phrase_of(&hashes) => {
+                self.aliases.insert(key, (phrase, self.nodes[phrase as usize].serial));
+                (phrase, false)
+            }
             general => (self.create_leaf(key, shape, tokens, line, general.map(|g| g.0)), true),
         };
         self.hashes = hashes;
@@ -77,6 +81,7 @@ impl Miner {
             self.decide_apart(general);
         } else {
             self.generalise(node);
+            self.note_phrases(node);
         }
         self.make_room(node);
         node
@@ -170,7 +175,7 @@ impl Miner {
         }
     }
 
-    fn merge(&mut self, node: NodeId, into: NodeId) {
+    pub(super) fn merge(&mut self, node: NodeId, into: NodeId) {
         let (from, into) = (self.root(node), self.root(into));
         if from == into {
             return;

@@ -15,6 +15,7 @@ mod key;
 mod learn;
 mod node;
 mod params;
+mod phrase;
 mod room;
 mod scan;
 mod state;
@@ -29,7 +30,8 @@ pub use hash::{hash, mix};
 use key::key_of;
 use node::{Node, NodeId};
 pub use params::{Params, Summary, number};
-use scan::{Kind, Scanner, Token};
+use phrase::Phrases;
+use scan::{Scanner, Token};
 use table::Aged;
 pub use table::KeyMap;
 
@@ -80,6 +82,7 @@ pub struct Miner {
     few: HashMap<NodeId, Vec<NodeId>>,
     envelope: Envelope,
     evidence: Evidence,
+    phrases: Phrases,
     changes: Vec<Change>,
     hashes: Vec<u64>,
     /// The node that was shown for the last line.
@@ -121,6 +124,7 @@ impl Miner {
             few: HashMap::new(),
             envelope: Envelope::default(),
             evidence: Evidence::new(max),
+            phrases: Phrases::new(max),
             changes: Vec::new(),
             hashes: Vec::new(),
             last: 0,
@@ -160,9 +164,10 @@ impl Miner {
 
     /// The variables of the line that was added last, in order.
     pub fn values<'a>(&self, line: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        let pieces = self.nodes.get(self.last as usize).map(|node| &*node.pieces).unwrap_or_default();
-        let values = pieces.iter().zip(self.scanner.tokens()).filter(|(piece, _)| piece.kind == Kind::Var);
-        values.map(|(_, token)| token.of(line))
+        self.nodes
+            .get(self.last as usize)
+            .into_iter()
+            .flat_map(|node| node.values(self.scanner.tokens(), line))
     }
 
     /// What became of templates since the last call, in the order in which it happened.
@@ -212,8 +217,9 @@ impl Miner {
         n.used = now;
         n.lines = n.lines.saturating_add(1);
         if n.lines > 1 && (n.lines <= ALL_SUMMED || n.lines.is_multiple_of(ONE_SUMMED_OF)) {
-            let values = n.pieces.iter().zip(tokens).filter(|(piece, _)| piece.kind == Kind::Var);
-            n.params.add(values.map(|(_, token)| token.of(line)));
+            let mut params = std::mem::take(&mut n.params);
+            params.add(n.values(tokens, line));
+            n.params = params;
         }
         let (key, mut at, mut parent) = (n.key, node, n.parent);
         let mut shown = node;

@@ -1,7 +1,10 @@
 //! One template, or one line's part of it, in little memory.
 
+use std::ops::Range;
+
 use super::{
     hash::{self, VAR_HASH},
+    key::shape_of,
     params::Params,
     scan::{Kind, Token},
 };
@@ -14,6 +17,8 @@ pub const SPACED: u8 = 1;
 pub const CAPS: u8 = 2;
 /// A key whose number does not count.
 pub const NUMBERED: u8 = 4;
+/// A word of several parts, like names of things: `libpam-modules`, `ssh.service`.
+pub const COMPOUND: u8 = 8;
 
 /// One token of a template.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +52,8 @@ pub struct Node {
     pub apart: bool,
     /// Came of a line, not of a merge.
     pub leaf: bool,
+    /// One more than the place of the variable that stands for several tokens; 0 = none does.
+    pub phrase: u8,
     pub shape: u64,
     pub pieces: Box<[Piece]>,
     /// The texts of the constant pieces, one after the other.
@@ -85,6 +92,40 @@ impl Node {
         String::from_utf8_lossy(&out).into_owned()
     }
 
+    /// What its variables are in a line, in order.
+    pub fn values<'a>(&self, tokens: &[Token], line: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let (phrase, more) = match self.phrase {
+            0 => (usize::MAX, 0),
+            phrase => (usize::from(phrase) - 1, tokens.len().saturating_sub(self.pieces.len())),
+        };
+        let variables = self.pieces.iter().enumerate().filter(|(_, piece)| piece.kind == Kind::Var);
+        variables.filter_map(move |(i, _)| {
+            let first = tokens.get(if i > phrase { i + more } else { i })?;
+            let last = tokens.get(if i < phrase { i } else { i + more })?;
+            line.get(first.start as usize..last.end as usize)
+        })
+    }
+
+    /// Pieces and text with one variable instead of a range of pieces.
+    pub fn around(&self, middle: Range<usize>) -> (Box<[Piece]>, Box<[u8]>) {
+        let (mut pieces, mut kept) = (Vec::new(), Vec::new());
+        for (i, (piece, text)) in self.texts().enumerate() {
+            if i == middle.start {
+                pieces.push(Piece { kind: Kind::Var, flags: piece.flags & SPACED, length: 0 });
+            }
+            if !middle.contains(&i) {
+                pieces.push(*piece);
+                kept.extend_from_slice(text);
+            }
+        }
+        (pieces.into(), kept.into())
+    }
+
+    /// Length and punctuation.
+    pub fn shape_of(&self) -> u64 {
+        shape_of(self.texts().map(|(piece, text)| (piece.kind == Kind::Punct).then(|| hash::hash(text))))
+    }
+
     /// Pieces and text with variables at the positions in `mask`.
     pub fn generalised(&self, mask: u128) -> (Box<[Piece]>, Box<[u8]>) {
         let mut kept = Vec::with_capacity(self.text.len());
@@ -100,6 +141,12 @@ impl Node {
     }
 }
 
+fn is_compound(word: &[u8]) -> bool {
+    word.windows(3).any(|w| {
+        matches!(w[1], b'-' | b'.' | b'_') && w[0].is_ascii_alphabetic() && w[2].is_ascii_alphabetic()
+    })
+}
+
 /// Pieces and text of a line.
 pub fn pieces_of(tokens: &[Token], line: &[u8]) -> (Box<[Piece]>, Box<[u8]>) {
     let lower = |t: &Token| matches!(t.kind, Kind::Word | Kind::Suspect) && !t.caps && t.end > t.start + 1;
@@ -107,11 +154,15 @@ pub fn pieces_of(tokens: &[Token], line: &[u8]) -> (Box<[Piece]>, Box<[u8]>) {
     let mut text = Vec::new();
     let pieces = tokens.iter().map(|t| {
         let length = if t.kind == Kind::Var { 0 } else { t.end - t.start };
+        let word = &line[t.start as usize..t.end as usize];
         if length > 0 {
-            text.extend_from_slice(&line[t.start as usize..t.end as usize]);
+            text.extend_from_slice(word);
         }
         let flag = |on, bit| if on { bit } else { 0 };
-        let flags = flag(t.spaced, SPACED) | flag(t.caps && mixed, CAPS) | flag(t.numbered, NUMBERED);
+        let flags = flag(t.spaced, SPACED)
+            | flag(t.caps && mixed, CAPS)
+            | flag(t.numbered, NUMBERED)
+            | flag(is_compound(word), COMPOUND);
         Piece { kind: t.kind, flags, length: length as u16 }
     });
     let pieces = pieces.collect();

@@ -10,11 +10,12 @@ use super::{
     hash::mix,
     node::{Node, NodeId, Piece},
     params::Params,
+    phrase,
     scan::Kind,
 };
 
 /// Changes with what is saved and what it means.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
 struct State {
@@ -37,6 +38,7 @@ struct Saved {
     parent: u32,
     apart: bool,
     leaf: bool,
+    phrase: u8,
     lines: u32,
     used: u32,
     few: Vec<u32>,
@@ -78,6 +80,7 @@ impl Miner {
             parent: place[n.parent as usize],
             apart: n.apart,
             leaf: n.leaf,
+            phrase: n.phrase,
             lines: n.lines,
             used: n.used,
             few: self.few_of(id as NodeId).iter().map(|f| place[*f as usize]).collect(),
@@ -109,7 +112,9 @@ impl Miner {
         miner.evidence.restore_values(state.values);
         let count = state.nodes.len();
         for saved in &state.nodes {
-            miner.create(saved.node());
+            let node = saved.node();
+            phrase::Form::of(&node).into_iter().for_each(|form| miner.phrases.know(form));
+            miner.create(node);
         }
         for (id, saved) in state.nodes.iter().enumerate() {
             let (id, parent) = (id as NodeId, saved.parent);
@@ -159,6 +164,7 @@ impl Saved {
             lines: self.lines,
             used: self.used,
             leaf: self.leaf,
+            phrase: if whole && usize::from(self.phrase) <= pieces.len() { self.phrase } else { 0 },
             pieces: if whole { pieces } else { Box::default() },
             text: if whole { self.text.0.clone().into() } else { Box::default() },
             params: self.params.clone(),

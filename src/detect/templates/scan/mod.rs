@@ -39,13 +39,6 @@ pub struct Token {
     pub hash: u64,
 }
 
-impl Token {
-    /// Its bytes in the line that it was cut from.
-    pub fn of<'a>(&self, line: &'a [u8]) -> &'a [u8] {
-        line.get(self.start as usize..self.end as usize).unwrap_or_default()
-    }
-}
-
 /// More tokens than this become one variable at the end.
 const MAX_TOKENS: usize = 120;
 /// More bytes than this of one message are not looked at, nor of a cause.

@@ -1,7 +1,7 @@
 //! Quoted strings and bracketed groups: values, keys, or the message itself.
 
 use super::{
-    Cursor, Kind, MAX_GROUP, Value,
+    Cursor, Kind, MAX_GROUP, Token, Value,
     alphabet::{ALPHA, DIGIT, class, is_word, request},
 };
 
@@ -71,12 +71,7 @@ impl Cursor<'_> {
         }
         if let Some(method) = request(inside) {
             // The method of an HTTP request names what is done. Before it, an access log has addresses and users.
-            if self.s.tokens.len() <= 8 {
-                self.s.first_text = false;
-                let end = self.at;
-                self.s.tokens.clear();
-                self.push(Kind::Var, 0, end);
-            }
+            self.client();
             self.push(Kind::Word, start + 1, start + 1 + method);
             self.push(Kind::Var, start + 2 + method, end);
             self.at = end + 1;
@@ -94,6 +89,33 @@ impl Cursor<'_> {
         self.at = end + 1;
         self.value = Value::No;
         true
+    }
+
+    /// `10.0.0.7 - ann [21/Nov/2026:10:00:00 +0000]` before a request: who asked, and when, is one value.
+    fn client(&mut self) {
+        let mark = |t: &Token, byte| t.kind == Kind::Punct && self.line[t.start as usize] == byte;
+        let tokens = &self.s.tokens;
+        let mut first = tokens.len();
+        if let [.., open, when, close] = tokens.as_slice()
+            && mark(open, b'[')
+            && when.kind == Kind::Var
+            && mark(close, b']')
+        {
+            // The user, its identity by RFC 1413, and the host: each may be a mark for nobody.
+            first -= 3;
+            let named = |i: usize| !matches!(tokens[i].kind, Kind::Punct) || mark(&tokens[i], b'-');
+            while first > tokens.len().saturating_sub(6) && first > 0 && named(first - 1) {
+                first -= 1;
+            }
+        } else if tokens.len() <= 8 {
+            first = 0;
+        }
+        if let Some(start) = self.s.tokens.get(first).map(|t| t.start as usize) {
+            self.s.tokens.truncate(first);
+            self.s.first_text = self.s.tokens.iter().any(|t| matches!(t.kind, Kind::Word | Kind::Suspect));
+            let end = self.at;
+            self.push(Kind::Var, start, end);
+        }
     }
 
     /// Do the fields of an object stand here?

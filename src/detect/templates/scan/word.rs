@@ -23,6 +23,10 @@ struct Read {
     url: bool,
 }
 
+/// How statements of SQL begin, and what they hold too.
+const STATEMENTS: [(&[u8], &[u8]); 4] =
+    [(b"select", b" from "), (b"insert", b" into "), (b"update", b" set "), (b"delete", b" from ")];
+
 /// Names of hosts, classes and packages have two dots and more.
 fn is_name(word: &[u8], dots: usize) -> bool {
     dots > 1 && !constant_name(word) && !exception_name(word)
@@ -84,9 +88,14 @@ impl Cursor<'_> {
             && !odd
             && class(word[0]) == ALPHA
             && self.byte(full + 1) != b'=';
+        if let Some(text) = self.query(start, word, value) {
+            self.push(Kind::Var, start, text);
+            self.at = text;
+            return;
+        }
         let kind = if key {
             return self.numbered_key(start, end);
-        } else if variable || self.calendar(word, end) || is_name(word, dots) {
+        } else if variable || self.calendar(word, end) || is_name(word, dots) || self.index(start, end) {
             Kind::Var
         } else if (value != Value::No && self.byte(end) != b'(')
             || (dots > 1 && !exception_name(word))
@@ -236,6 +245,25 @@ impl Cursor<'_> {
                 b'[' => self.byte(end) == b']' && class(self.line[start - 2]) & (ALPHA | DIGIT) != 0,
                 _ => false,
             }
+    }
+
+    /// `0000:00:1d.0[A]`: a word in brackets that follow a value.
+    fn index(&self, start: usize, end: usize) -> bool {
+        let [.., of, _] = self.s.tokens.as_slice() else { return false };
+        of.kind == Kind::Var && of.end as usize + 1 == start && self.argument(start, end)
+    }
+
+    /// Where a statement of SQL ends that begins here, after a mark.
+    fn query(&self, start: usize, word: &[u8], value: Value) -> Option<usize> {
+        let mark = self.s.tokens.last().is_some_and(|t| t.kind == Kind::Punct);
+        if !mark || value != Value::No || !(5..=6).contains(&word.len()) {
+            return None;
+        }
+        let (_, needs) = STATEMENTS.iter().find(|(verb, _)| verb.eq_ignore_ascii_case(word))?;
+        let to = self.line[start..self.to].iter().position(|b| *b == b'\n').map_or(self.to, |at| start + at);
+        let text = &self.line[start + word.len()..to];
+        let found = text.windows(needs.len()).any(|window| window.eq_ignore_ascii_case(needs));
+        found.then_some(to)
     }
 
     /// Was the `=` before `start` written with a space before it too (`a = b`)?
