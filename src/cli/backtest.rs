@@ -1,4 +1,5 @@
-//! `aiops backtest`: runs the detectors and the ranker over recorded data, with the code and the defaults of the live service.
+//! `aiops backtest`: runs detectors, the ranker, or everything up to the messages over recorded data, with the code of the live
+//! service.
 
 mod csv;
 mod metrics;
@@ -9,7 +10,7 @@ mod templates;
 
 use super::{Context, Failure};
 
-/// Run the detectors and the ranker over recorded data
+/// Try detectors, the ranker, or a changed configuration on recorded data
 ///
 /// The same code that runs live, with the same defaults; nothing is configured for a data set.
 #[derive(Debug, clap::Subcommand)]
