@@ -285,7 +285,8 @@ async fn write_until_stopped(
             taken = queue.recv_many(&mut group, GROUP) => taken,
         };
         if taken == 0 {
-            return;
+            // Everybody who could send has gone, which at the end may be a moment before the stop.
+            return stop.cancelled().await;
         }
         if let Some(oldest) = group.iter().map(|pending| pending.since).min() {
             load.writing_since.store(load.micros(oldest), Ordering::Relaxed);
