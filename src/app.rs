@@ -164,9 +164,8 @@ impl Build {
         self.parts.start("bus", |stop| async move { bus.run(stop).await });
         let detectors = self.detectors(&committer, left_open);
         let outbox = Arc::new(notify::Deps::new(self.store.clone(), &self.settings)?);
-        let tools = self.tools();
-        let act = act::Deps { store: self.store.clone(), tools: tools.clone() };
-        let pipeline = self.pipeline(detectors.clone(), tools)?;
+        let act = act::Deps { store: self.store.clone(), tools: self.tools() };
+        let pipeline = self.pipeline(detectors.clone(), act.clone())?;
         let (store, keeper) = (self.store.clone(), self.keeper.clone());
         if store.is_shared() {
             tracing::info!(replica = keeper.owner(), "this replica's name");
@@ -253,7 +252,7 @@ impl Build {
         })
     }
 
-    fn pipeline(&self, detectors: Detectors, tools: Arc<Tools>) -> anyhow::Result<Arc<Pipeline>> {
+    fn pipeline(&self, detectors: Detectors, act: act::Deps) -> anyhow::Result<Arc<Pipeline>> {
         let (settings, store) = (&self.settings, &self.store);
         let prompts =
             Prompts::load(&settings.diagnose.prompts).map_err(|wrong| anyhow::anyhow!(wrong.join("\n")))?;
@@ -272,7 +271,7 @@ impl Build {
             prompts: Arc::new(prompts),
             playbooks: self.registry.clone(),
         };
-        let act = act::Deps { store: store.clone(), tools: tools.clone() };
+        let verify = verify::Deps { store: store.clone(), tools: act.tools.clone() };
         Ok(Arc::new(Pipeline {
             store: store.clone(),
             correlate: correlate::Deps {
@@ -283,7 +282,7 @@ impl Build {
             },
             diagnose,
             decide: decide::Deps { store: store.clone(), registry: self.registry.clone() },
-            hands: Some(Hands { act, verify: verify::Deps { store: store.clone(), tools } }),
+            hands: Some(Hands { act, verify }),
             admission: self.admission.clone(),
         }))
     }

@@ -84,6 +84,7 @@ if compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null || command -v initd
 fi
 
 figure 'log lines' logs --seconds "$seconds"
+figure 'log lines, none left out' logs --rate 300000 --seconds "$seconds"
 figure 'log lines, gzip' logs --gzip --seconds "$seconds"
 if command -v redis-server > /dev/null; then
   port=$(free_port)
@@ -97,8 +98,9 @@ if command -v redis-server > /dev/null; then
   kill "${peers[0]}" && wait "${peers[0]}" 2> /dev/null || true
   peers=()
 fi
-figure 'metric samples' metrics --seconds "$seconds"
+figure 'metric samples' metrics --rate 350000 --seconds "$seconds"
 figure 'alert to channel' notify --seconds "$seconds"
+figure 'alert to channel, fewer' notify --rate 200 --seconds "$seconds"
 figure 'alerts, sustained' alerts --sustained --seconds "$sustained"
 figure 'ten times too much' overload --seconds "$sustained" --find "$seconds"
 figure 'growth' growth "${growth[@]}"

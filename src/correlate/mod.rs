@@ -40,9 +40,7 @@ pub struct Deps {
 /// What has become of the incidents that a batch touched.
 #[derive(Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// Deliveries taken.
-    pub taken: usize,
-    /// The alerts and anomalies in them.
+    /// Alerts and anomalies taken.
     pub items: u64,
     /// Incidents with new signals: their diagnosis is out of date.
     pub diagnose: Vec<String>,
@@ -56,7 +54,7 @@ pub async fn drain(deps: &Deps, most: usize) -> Result<Option<(Tx, Outcome)>> {
     let set = deps.settings.get();
     let Some((mut tx, deliveries)) = inbox::take(&deps.store, most).await? else { return Ok(None) };
     let mut batch = Batch::load(&mut tx, &set, &deps.calls, &deps.channels, &deliveries).await?;
-    let (taken, mut items) = (deliveries.len(), 0);
+    let mut items = 0;
     for delivery in deliveries {
         match delivery {
             Delivery::Alerts(events) => {
@@ -72,7 +70,7 @@ pub async fn drain(deps: &Deps, most: usize) -> Result<Option<(Tx, Outcome)>> {
         }
     }
     let mut out = batch.write(&mut tx).await?;
-    (out.taken, out.items) = (taken, items);
+    out.items = items;
     out.diagnose.sort_unstable();
     out.diagnose.dedup();
     out.settle.sort_unstable();

@@ -140,11 +140,7 @@ pub async fn save(tx: &mut Tx, alerts: &[&Alert]) -> Result<()> {
 /// Repeats: nothing but the times changes. Each by its fingerprint, with the time until which its sender promised to repeat it.
 /// No fingerprint may come twice.
 pub async fn seen(tx: &mut Tx, repeats: &[(&str, Option<Timestamp>)], at: Timestamp) -> Result<()> {
-    let mut rest = repeats;
-    while !rest.is_empty() {
-        let (size, keep) = tx.chunk(rest.len());
-        let (chunk, later) = rest.split_at(size);
-        rest = later;
+    for (chunk, keep) in tx.chunks(repeats) {
         sql!(tx, |c| async move {
             let mut q = sqlx::QueryBuilder::new("WITH seen (fingerprint, expires_at) AS (");
             q.push_values(chunk, |mut row, (fingerprint, expires)| {

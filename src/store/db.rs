@@ -313,15 +313,23 @@ impl Tx {
         Ok(())
     }
 
-    /// Of so many rows, how many a statement should write, and whether it is worth keeping prepared. For SQLite to prepare one
-    /// costs as much as to run it, so there are few, each for as many rows as a power of two; PostgreSQL is far away.
-    pub(super) fn chunk(&self, rows: usize) -> (usize, bool) {
+    /// Rows in the parts in which statements should write them, and whether a part's statement is worth keeping prepared. For
+    /// SQLite to prepare one costs as much as to run it, so there are few, each for as many rows as a power of two; PostgreSQL is
+    /// far away.
+    pub(super) fn chunks<'r, T>(&self, rows: &'r [T]) -> impl Iterator<Item = (&'r [T], bool)> + use<'r, T> {
         const MOST: usize = 64;
-        match self.engine {
-            Engine::Lite(_) if rows >= MOST => (MOST, true),
-            Engine::Lite(_) => (1 << rows.ilog2(), true),
-            Engine::Postgres(_) => (rows.min(super::CHUNK), rows == 1),
-        }
+        let is_lite = matches!(self.engine, Engine::Lite(_));
+        let mut rest = rows;
+        std::iter::from_fn(move || {
+            let (size, keep) = match rest.len() {
+                0 => return None,
+                left if is_lite => (MOST.min(1 << left.ilog2()), true),
+                left => (left.min(super::CHUNK), left == 1),
+            };
+            let (chunk, later) = rest.split_at(size);
+            rest = later;
+            Some((chunk, keep))
+        })
     }
 
     /// Appended to a `SELECT` whose rows this transaction is going to change. SQLite needs none: it has one writer.

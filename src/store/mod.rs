@@ -114,11 +114,7 @@ macro_rules! rows_in {
 macro_rules! insert_all {
     ($tx:expr, $head:expr, $rows:expr, |$row:ident, $item:ident| $bind:expr, $tail:expr) => {
         let (head, tail): (&str, &str) = ($head, $tail);
-        let mut rest = &$rows[..];
-        while !rest.is_empty() {
-            let (size, keep) = $tx.chunk(rest.len());
-            let (chunk, later) = rest.split_at(size);
-            rest = later;
+        for (chunk, keep) in $tx.chunks(&$rows[..]) {
             crate::store::sql!($tx, |c| async move {
                 let mut q = sqlx::QueryBuilder::new(head);
                 q.push(" ");
