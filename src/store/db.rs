@@ -1,7 +1,7 @@
 //! The two engines behind one transaction type.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     str::FromStr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -198,7 +198,8 @@ impl Store {
         Ok(Self::over(pools))
     }
 
-    /// SQLite in a directory that is thrown away: nothing waits for the disk, and a crash may leave anything.
+    /// SQLite in a directory that is thrown away: nothing is durable, nobody else sees it, and of several transactions each waits for
+    /// the end of the one before, also to read.
     pub async fn scratch(dir: &Path) -> anyhow::Result<Self> {
         Ok(Self::over(open_sqlite(dir, MigrateWhen::AtStart, For::Scratch).await?))
     }
@@ -215,6 +216,9 @@ impl Store {
     /// A transaction for reading: one snapshot of everything.
     pub async fn read(&self) -> Result<Tx> {
         let engine = match &self.pools {
+            Pools::Lite { read_few, .. } if read_few.are_alone() => {
+                Engine::Lite(Lite::ReadFew(read_few.begin().await?))
+            }
             Pools::Lite { read, .. } => Engine::Lite(Lite::Read(read.begin().await?)),
             Pools::Postgres(pool) => {
                 Engine::Postgres(begin_whole(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?)
@@ -396,7 +400,8 @@ async fn open_sqlite(data_dir: &Path, when: MigrateWhen, purpose: For) -> anyhow
     let inbox = open_inbox(&data_dir.join("inbox.db"), &write, purpose).await?;
     let writer = Writer::open(&path, purpose).with_context(opening)?;
     write.close().await;
-    Ok(Pools::Lite { write: writer, read, read_few: Readers::new(path), inbox })
+    let read_few = few(path, &writer, purpose);
+    Ok(Pools::Lite { write: writer, read, read_few, inbox })
 }
 
 async fn open_inbox(path: &Path, state: &SqlitePool, purpose: For) -> anyhow::Result<LiteInbox> {
@@ -409,12 +414,20 @@ async fn open_inbox(path: &Path, state: &SqlitePool, purpose: For) -> anyhow::Re
     let writer = Writer::open(path, purpose).with_context(opening)?;
     write.close().await;
     Ok(LiteInbox {
+        read_few: few(path.to_owned(), &writer, purpose),
         write: writer,
         read,
-        read_few: Readers::new(path.to_owned()),
         applied: Arc::new(applied.into()),
         trimmed: Arc::new(applied.into()),
     })
+}
+
+/// Who reads a few rows of a database file.
+fn few(path: PathBuf, writer: &Writer, purpose: For) -> Readers {
+    match purpose {
+        For::Scratch => Readers::of(writer.clone()),
+        For::Writing | For::Reading => Readers::new(path),
+    }
 }
 
 /// The one writer of a database file, which is made if it is not there.

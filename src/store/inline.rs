@@ -46,7 +46,7 @@ pub struct Inline {
 pub enum For {
     /// Its commits reach the log, which [`super::durable`] syncs; [`checkpoint`] writes it back.
     Writing,
-    /// What nobody needs after a crash.
+    /// What nobody needs after a crash, and nobody else reads.
     Scratch,
     Reading,
 }
@@ -56,6 +56,8 @@ pub const BUSY: Duration = Duration::from_secs(5);
 /// In kilobytes: what a batch of correlation touches fits, and is not read from the system for each batch.
 pub const WRITER_CACHE: i64 = 16_384;
 pub const READER_CACHE: i64 = 2048;
+/// What is changed and not committed beyond that goes to the file.
+const SCRATCH_CACHE: i64 = 65_536;
 /// In pages: a flood changes the same ones again and again, and only their last state is written back.
 pub const CHECKPOINT: i32 = 4000;
 /// How long writers wait for readers of a log that is to begin anew.
@@ -83,7 +85,8 @@ impl Inline {
     /// Opens a file that is there and has its schema.
     pub fn open(path: &Path, purpose: For) -> Result<Self> {
         let (mode, cache) = match purpose {
-            For::Writing | For::Scratch => (OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE),
+            For::Writing => (OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE),
+            For::Scratch => (OpenFlags::SQLITE_OPEN_READ_WRITE, SCRATCH_CACHE),
             For::Reading => (OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE),
         };
         let open = || -> rusqlite::Result<rusqlite::Connection> {

@@ -49,7 +49,7 @@ struct File {
     ended: Vec<Told>,
     /// Why the last transaction of the file did not begin.
     refused: Option<sqlx::Error>,
-    /// None where nobody needs it after a crash.
+    /// None for scratch: nobody needs it after a crash, and nobody else looks at it, so nothing is committed at all.
     durable: Option<Durable>,
     /// Pages of the log after the last commit, and at how many it is to be written back.
     logged: i32,
@@ -92,7 +92,7 @@ impl Writer {
         drop(waits);
         let file = guard.as_mut().ok_or(Error::Sql(sqlx::Error::PoolClosed))?;
         file.clean_up();
-        if long {
+        if long && !file.is_scratch() {
             self.commit(file);
         }
         let mut file = file;
@@ -119,7 +119,9 @@ impl Writer {
     pub async fn close(&self) {
         let mut guard = self.0.file.lock().await;
         if let Some(mut file) = guard.take() {
-            file.settle();
+            if !file.is_scratch() {
+                file.settle();
+            }
             if let Err(error) = file.connection.close() {
                 tracing::warn!(%error, "closing the store");
             }
@@ -177,6 +179,10 @@ impl Turn {
         let writer = self.writer.clone();
         let file = guard.as_mut().expect("open while somebody has a turn");
         file.left = false;
+        if file.is_scratch() {
+            let released = file.connection.run("RELEASE turn");
+            return released.map_err(|error| Error::Together(file.fail(error)));
+        }
         file.ended.push(told);
         let closed = || Err(Arc::new(sqlx::Error::PoolClosed));
         let outcome = if writer.0.waiting.load(Ordering::Relaxed) == 0 {
@@ -244,8 +250,10 @@ impl Drop for Turn {
     fn drop(&mut self) {
         // Rolled back by whoever comes next; if nobody does, by us: an open transaction would keep the file's log from being
         // written back.
-        if let (Some(guard), Ok(runtime)) = (self.guard.take(), tokio::runtime::Handle::try_current()) {
-            drop(guard);
+        let Some(guard) = self.guard.take() else { return };
+        let is_scratch = guard.as_ref().is_some_and(File::is_scratch);
+        drop(guard);
+        if let (false, Ok(runtime)) = (is_scratch, tokio::runtime::Handle::try_current()) {
             let writer = self.writer.clone();
             runtime.spawn(async move { writer.settle(writer.0.file.clone().lock_owned().await) });
         }
@@ -266,6 +274,10 @@ impl DerefMut for Turn {
 }
 
 impl File {
+    fn is_scratch(&self) -> bool {
+        self.durable.is_none()
+    }
+
     /// Begins a transaction of the file; waits for another process.
     fn begin(&mut self) {
         self.refused = self.connection.run("BEGIN IMMEDIATE").err();
@@ -348,6 +360,7 @@ impl File {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::readers::Readers;
     use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
 
     async fn writer() -> (tempfile::TempDir, Writer) {
@@ -398,6 +411,29 @@ mod tests {
             other.await.expect("ends");
         }
         assert_eq!(seen(&dir).await, [0, 1, 2, 3, 4, 6, 7, 8, 9]);
+    }
+
+    #[tokio::test]
+    async fn of_scratch_only_its_own_readers_see_what_ended_and_nothing_of_what_was_dropped() {
+        let (dir, durable) = writer().await;
+        durable.close().await;
+        let writer = Writer::open(&dir.path().join("w.db"), For::Scratch).expect("opens");
+        let readers = Readers::of(writer.clone());
+        for x in 1..=4 {
+            let mut turn = writer.begin(x == 2).await.expect("begins");
+            insert(&mut turn, x).await;
+            if x % 2 == 0 {
+                drop(turn)
+            } else {
+                turn.commit().await.expect("ends")
+            }
+            let mut look = readers.begin().await.expect("begins");
+            let all: Vec<i64> =
+                sqlx::query_scalar("SELECT x FROM t ORDER BY x").fetch_all(&mut *look).await.expect("read");
+            assert_eq!(all, [1, 3][..usize::try_from(x).expect("small").div_ceil(2)]);
+        }
+        assert_eq!(seen(&dir).await, [] as [i64; 0], "nothing is committed");
+        writer.close().await;
     }
 
     #[tokio::test]
