@@ -9,6 +9,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 
 use super::Failure;
+use crate::model::Language;
 
 /// Prints text and a line break to standard output. A reader that has gone away (`| head`) is no failure.
 pub fn print(text: &str) -> Result<(), Failure> {
@@ -82,6 +83,25 @@ pub fn ago(at: Timestamp) -> String {
     age(crate::clock::between(at, crate::clock::now()).as_secs())
 }
 
+/// `1 alert`, `1,204 alerts`.
+pub fn count(n: u64, one: &'static str, many: &'static str) -> String {
+    let noun = Language::English.form(i64::try_from(n).unwrap_or(i64::MAX), one, many, many);
+    format!("{} {noun}", thousands(n))
+}
+
+/// `31,204`.
+pub fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// Appends a heading and its lines, indented; nothing if there are none.
 pub fn section(out: &mut String, heading: &str, lines: &[String]) {
     if lines.is_empty() {
@@ -108,6 +128,18 @@ mod tests {
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("incomprehensibilities x", 5), ["incomprehensibilities", "x"]);
         assert_eq!(wrap("", 5), [""]);
+    }
+
+    #[test]
+    fn numbers_are_grouped_and_nouns_go_with_them() {
+        assert_eq!(
+            [0, 1, 1204].map(|n| count(n, "alert", "alerts")),
+            ["0 alerts", "1 alert", "1,204 alerts"]
+        );
+        assert_eq!(
+            [7, 999, 1000, 31_204, 1_000_000].map(thousands),
+            ["7", "999", "1,000", "31,204", "1,000,000"]
+        );
     }
 
     #[test]

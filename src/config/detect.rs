@@ -71,7 +71,7 @@ pub struct BusSettings {
 }
 
 /// One PromQL question. An instant query; each element of its vector is one series.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Watch {
     /// What the series are called in anomalies.

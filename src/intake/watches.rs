@@ -23,7 +23,7 @@ use crate::{
     clock,
     config::{Prometheus, Watch},
     metrics,
-    model::{Gap, Said, Sample},
+    model::{Gap, Labels, Said, Sample},
     owned::Keeper,
     prometheus_api::{self, ApiError, PrometheusApi},
 };
@@ -68,6 +68,18 @@ async fn ask_again_and_again(mut puller: Puller, cancel: CancellationToken) {
             _ = turns.tick() => puller.pull().await,
         }
     }
+}
+
+/// The service that a series of a watch's answer is about, and the labels that tell it from the others; why it is about none.
+pub fn identity(watch: &Watch, mut metric: Labels) -> Result<(String, Labels), String> {
+    let named = match watch.service_label.as_str() {
+        "" => Some(watch.service.clone()),
+        label => metric.get(label).cloned(),
+    };
+    let service = logs::name(named.map(Into::into))
+        .ok_or_else(|| format!("a series has no label {}", watch.service_label))?;
+    metric.remove("__name__");
+    Ok((service, metric))
 }
 
 /// One watch with what it has heard so far.
@@ -129,20 +141,14 @@ impl Puller {
     }
 
     fn sample(&self, series: prometheus_api::Sample, now: Timestamp) -> Result<Sample, String> {
-        let prometheus_api::Sample { mut metric, value: (at, value) } = series;
-        let named = match self.watch.service_label.as_str() {
-            "" => Some(self.watch.service.clone()),
-            label => metric.get(label).cloned(),
-        };
-        let service = logs::name(named.map(Into::into))
-            .ok_or_else(|| format!("a series has no label {}", self.watch.service_label))?;
-        metric.remove("__name__");
+        let prometheus_api::Sample { metric, value: (at, value) } = series;
+        let (service, labels) = identity(&self.watch, metric)?;
         let at = match timestamps::read(&super::flatten::Scalar::Float(at)) {
             Time::At(at) => at,
             Time::Vague | Time::Unreadable => now,
         };
         let value = pushed::value(&serde_json::Value::String(value))?;
-        Ok(Sample { at, name: self.watch.name.clone(), service, labels: metric, value })
+        Ok(Sample { at, name: self.watch.name.clone(), service, labels, value })
     }
 
     /// Hands on what was heard, ends the gaps of those who were heard, and reports those who were not.

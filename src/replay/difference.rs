@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::happened::{Action, Happened, How, Signal, Story};
 use crate::{
     clock,
-    model::{Severity, Stage},
+    model::{Plan, Severity, Stage},
     notify::channels::paper::{Loudness, Moment, Note},
 };
 
@@ -76,11 +76,13 @@ pub struct MessageChange {
     pub why: String,
 }
 
-/// An action that only one replay has, or that comes about in another way.
+/// An action that only one replay has, that comes about in another way, or that does something else.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct ActionChange {
     pub before: Option<Action>,
     pub after: Option<Action>,
+    /// Of one that both have: the parts of its plan that are not the same.
+    pub parts: Vec<&'static str>,
 }
 
 /// Incidents of both replays that have to do with each other.
@@ -343,9 +345,28 @@ fn actions(group: &Group<'_>, out: &mut Vec<ActionChange>) {
         let (a, b) = (before.get(key).unwrap_or(&none), after.get(key).unwrap_or(&none));
         for i in 0..a.len().max(b.len()) {
             let (a, b) = (a.get(i), b.get(i));
-            if a.map(|a| a.how) != b.map(|b| b.how) {
-                out.push(ActionChange { before: a.map(|a| (*a).clone()), after: b.map(|b| (*b).clone()) });
+            let parts = match (a.and_then(|a| a.plan.as_ref()), b.and_then(|b| b.plan.as_ref())) {
+                (Some(a), Some(b)) => parts(a, b),
+                _ => Vec::new(),
+            };
+            if a.map(|a| a.how) != b.map(|b| b.how) || !parts.is_empty() {
+                let (before, after) = (a.map(|a| (*a).clone()), b.map(|b| (*b).clone()));
+                out.push(ActionChange { before, after, parts });
             }
         }
     }
+}
+
+/// What two plans of one playbook for one target differ in.
+fn parts(a: &Plan, b: &Plan) -> Vec<&'static str> {
+    let all = [
+        ("title", a.title != b.title),
+        ("parameters", a.params != b.params),
+        ("steps", a.steps != b.steps),
+        ("verification", a.verify != b.verify),
+        ("rollback", a.rollback != b.rollback),
+        ("guards", a.guards != b.guards),
+        ("advice on failure", a.on_failure != b.on_failure),
+    ];
+    all.into_iter().filter(|(_, differs)| *differs).map(|(part, _)| part).collect()
 }

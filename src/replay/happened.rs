@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::recording::Counts;
 use crate::{
-    model::{Decision, Incident, Severity, Stage},
+    model::{Decision, Incident, Plan, Severity, Stage},
     notify::channels::paper::{Loudness, Note},
     store::{Store, anomalies, approvals, decisions, incidents, runs},
 };
@@ -24,6 +24,8 @@ pub struct Happened {
     pub notes: Vec<Note>,
     /// Where each signal went, and why.
     pub placed: BTreeMap<Signal, Placed>,
+    /// Watches of the settings whose samples the recording does not hold.
+    pub unrecorded: Vec<String>,
 }
 
 /// One incident.
@@ -72,6 +74,9 @@ pub struct Action {
     pub title: String,
     pub clause: String,
     pub why: String,
+    /// What exactly would be done; none where something was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
 }
 
 /// The sums.
@@ -83,6 +88,13 @@ pub struct Totals {
     pub messages: BTreeMap<String, usize>,
     pub edits: BTreeMap<String, usize>,
     pub actions: BTreeMap<How, usize>,
+}
+
+impl Action {
+    fn of(plan: Plan, how: How, at: Timestamp, (clause, why): (String, String)) -> Self {
+        let (playbook, target, title) = (plan.playbook.clone(), plan.target.clone(), plan.title.clone());
+        Self { at, how, playbook, target, title, clause, why, plan: Some(plan) }
+    }
 }
 
 impl Happened {
@@ -150,7 +162,7 @@ pub(super) async fn read(
     for story in &mut stories {
         story.actions = actions(&mut tx, story).await?;
     }
-    Ok(Happened { counts, from, to, stories, notes, placed })
+    Ok(Happened { counts, from, to, stories, notes, placed, unrecorded: Vec::new() })
 }
 
 /// Puts a decision where it belongs.
@@ -186,14 +198,10 @@ async fn actions(tx: &mut crate::store::Tx, story: &Story) -> anyhow::Result<Vec
     };
     let mut all = Vec::new();
     for a in approvals::of(tx, id).await? {
-        let (clause, why) = decided("asked", a.requested_at);
-        let (playbook, target, title) = (a.plan.playbook, a.plan.target, a.plan.title);
-        all.push(Action { at: a.requested_at, how: How::Asks, playbook, target, title, clause, why });
+        all.push(Action::of(a.plan, How::Asks, a.requested_at, decided("asked", a.requested_at)));
     }
     for run in runs::of(tx, id).await? {
-        let (clause, why) = decided("act", run.started_at);
-        let (playbook, target, title) = (run.plan.playbook, run.plan.target, run.plan.title);
-        all.push(Action { at: run.started_at, how: How::Runs, playbook, target, title, clause, why });
+        all.push(Action::of(run.plan, How::Runs, run.started_at, decided("act", run.started_at)));
     }
     let mut told = HashSet::new();
     for d in story.decisions.iter().filter(|d| d.stage == Stage::Decide && d.outcome == "refused") {
@@ -207,6 +215,7 @@ async fn actions(tx: &mut crate::store::Tx, story: &Story) -> anyhow::Result<Vec
                 title: d.why.clone(),
                 clause: d.clause.clone(),
                 why: d.why.clone(),
+                plan: None,
             });
         }
     }

@@ -5,6 +5,7 @@
 //! away. What cannot be known from a recording is listed in [`NOT_REPLAYED`].
 
 mod difference;
+mod files;
 mod happened;
 mod record;
 mod recording;
@@ -13,6 +14,7 @@ mod world;
 pub use difference::{
     ActionChange, Difference, IncidentChange, IncidentNews, MessageChange, Named, difference, time,
 };
+pub use files::{Files, Lines};
 pub use happened::{Action, Happened, How, Story, Totals};
 pub use record::record;
 pub use recording::{Counts, Kind, Recording, Silence};
@@ -22,6 +24,6 @@ pub use world::replay;
 pub const NOT_REPLAYED: [&str; 4] = [
     "answers of people (approvals, acknowledgements, incidents closed by hand): every question waits until it expires",
     "effects of actions: a run that would have started counts as started, changes nothing, and the signals come as recorded",
-    "language models, Prometheus and log searches: causes are concluded by rules, from the recording alone",
+    "language models, and what diagnoses ask of Prometheus and of log searches: causes are concluded by rules, from the recording alone",
     "what came over roads that the recording does not hold, and what was learned before it begins",
 ];

@@ -3,16 +3,16 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    fs::File,
-    io::{BufWriter, Write},
     path::Path,
 };
 
-use anyhow::Context as _;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::recording::{Counts, Kind, Silence};
+use super::{
+    files::Files,
+    recording::{Counts, Kind, Silence},
+};
 use crate::{
     clock,
     model::{Alert, AlertState, AnomalyEvent, Phrase, Stage, TimelineKind},
@@ -20,75 +20,33 @@ use crate::{
     store::{Store, Tx, alerts, anomalies, changes, decisions, silences, timeline},
 };
 
-/// Writes files into `to`, which must not hold any of them; how much it was.
+/// Writes what the store knows of a time; how much it was.
 ///
 /// `kept_logs` is the directory in which the service keeps log lines, if it does.
 pub async fn record(
     store: &Store,
     kept_logs: Option<&Path>,
     (from, until): (Timestamp, Timestamp),
-    to: &Path,
+    files: &mut Files,
 ) -> anyhow::Result<Counts> {
-    std::fs::create_dir_all(to).with_context(|| format!("making {}", to.display()))?;
     let mut tx = store.read().await?;
     let signals = Signals::read(&mut tx, until).await?;
-    let alerts = write(to, Kind::Alerts, &signals.alert_rows(from, until))?;
-    let anomalies = write(to, Kind::Anomalies, &anomaly_rows(&mut tx, &signals, from, until).await?)?;
-    let changes = write(to, Kind::Changes, &change_rows(&mut tx, from, until).await?)?;
-    let silences = write(to, Kind::Silences, &silence_rows(&mut tx, from, until).await?)?;
+    let alerts = write(files, Kind::Alerts, &signals.alert_rows(from, until))?;
+    let anomalies = write(files, Kind::Anomalies, &anomaly_rows(&mut tx, &signals, from, until).await?)?;
+    let changes = write(files, Kind::Changes, &change_rows(&mut tx, from, until).await?)?;
+    let silences = write(files, Kind::Silences, &silence_rows(&mut tx, from, until).await?)?;
     let mut counts = Counts { alerts, anomalies, changes, silences, ..Counts::default() };
     drop(tx);
     if let Some(dir) = kept_logs.filter(|dir| dir.join(search::KEPT_FILE).is_file()) {
-        let mut file = Lines::create(to, Kind::Logs)?;
-        search::each_kept(dir, from, until, |line| {
-            let mut row = json!({"time": line.at, "service": line.service, "message": line.message});
-            for (key, value) in [("host", Some(line.host)), ("trace_id", line.trace_id)] {
-                if let Some(value) = value.filter(|v| !v.is_empty()) {
-                    row[key] = value.into();
-                }
-            }
-            if let Some(level) = line.level {
-                row["level"] = level.as_str().into();
-            }
-            file.add(&row)
-        })
-        .await?;
+        let mut file = files.add(Kind::Logs)?;
+        search::each_kept(dir, from, until, |line| file.log(&line)).await?;
         counts.log_lines = file.end()?;
     }
     Ok(counts)
 }
 
-/// One file of lines; there is none if there are no lines.
-struct Lines {
-    file: BufWriter<File>,
-    name: String,
-    count: u64,
-}
-
-impl Lines {
-    fn create(dir: &Path, kind: Kind) -> anyhow::Result<Self> {
-        let path = dir.join(format!("{kind}.jsonl"));
-        let name = path.display().to_string();
-        let file = File::create_new(&path).with_context(|| format!("making {name}"))?;
-        Ok(Self { file: BufWriter::new(file), name, count: 0 })
-    }
-
-    fn add(&mut self, row: &Value) -> anyhow::Result<()> {
-        self.count += 1;
-        writeln!(self.file, "{row}").with_context(|| format!("writing {}", self.name))
-    }
-
-    fn end(mut self) -> anyhow::Result<u64> {
-        self.file.flush().with_context(|| format!("writing {}", self.name))?;
-        Ok(self.count)
-    }
-}
-
-fn write(dir: &Path, kind: Kind, rows: &[Value]) -> anyhow::Result<u64> {
-    if rows.is_empty() {
-        return Ok(0);
-    }
-    let mut file = Lines::create(dir, kind)?;
+fn write(files: &mut Files, kind: Kind, rows: &[Value]) -> anyhow::Result<u64> {
+    let mut file = files.add(kind)?;
     rows.iter().try_for_each(|row| file.add(row))?;
     file.end()
 }

@@ -1,9 +1,9 @@
 //! A recording: files of lines of JSON, each kind in the form in which the API takes it, merged by the time of arrival.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bus::Record,
-    config::Settings,
+    config::{Mapping, Settings, Watch},
     intake::{
-        alertmanager, changes, logs, metrics, prometheus,
+        alertmanager, changes, generic, logs, metrics, prometheus,
         telemetry::{Limits, Parsed},
         traces,
     },
-    model::{AlertEvent, AlertState, AnomalyEvent, AnomalyKind, Change, Matchers},
+    model::{AlertEvent, AlertState, AnomalyEvent, AnomalyKind, Change, Matchers, Sample},
 };
 
 crate::model::words!(
@@ -30,6 +30,8 @@ crate::model::words!(
         Changes = "changes",
         Traces = "traces",
         Metrics = "metrics",
+        /// What Prometheus answers to one watch, which stands in the first line.
+        Watches = "watches",
         Logs = "logs",
         Anomalies = "anomalies",
         Alerts = "alerts",
@@ -88,9 +90,13 @@ impl Counts {
 #[derive(Clone, Debug)]
 pub struct Recording {
     files: Vec<(Kind, PathBuf)>,
+    /// Whose answers the files of watches hold.
+    watches: BTreeMap<PathBuf, Watch>,
 }
 
 const EXTENSIONS: [&str; 2] = ["jsonl", "ndjson"];
+/// Bytes of a first line that names a watch.
+const LONGEST_WATCH: u64 = 1 << 20;
 
 impl Recording {
     /// A directory with files of lines, or one such file.
@@ -106,24 +112,39 @@ impl Recording {
         }
         paths.sort();
         let mut files = Vec::with_capacity(paths.len());
+        let mut watches = BTreeMap::new();
         for path in paths {
-            files.push((kind_of(&path)?, path));
+            let kind = kind_of(&path)?;
+            if kind == Kind::Watches {
+                watches.insert(path.clone(), watch_of(&path)?);
+            }
+            files.push((kind, path));
         }
         if files.is_empty() {
             bail!("{}: holds no file that ends in .jsonl", path.display());
         }
         files.sort();
-        Ok(Self { files })
+        Ok(Self { files, watches })
     }
 
     pub fn has(&self, kind: Kind) -> bool {
         self.files.iter().any(|(k, _)| *k == kind)
     }
 
+    /// The watches of these settings whose answers it does not hold, or holds of another question under the same name.
+    pub fn lacks(&self, settings: &Settings) -> Vec<String> {
+        let held: Vec<&Watch> = self.watches.values().collect();
+        let lacking = settings.detect.watches.iter().filter(|watch| !held.contains(watch));
+        lacking.map(|watch| watch.name.clone()).collect()
+    }
+
     /// Reads it from the beginning. The settings bound messages and say when silence ends an alert.
     pub fn arrivals(&self, settings: &Settings) -> anyhow::Result<Arrivals> {
         let mut sources = Vec::with_capacity(self.files.len());
         for (kind, path) in &self.files {
+            if self.watches.get(path).is_some_and(|watch| !settings.detect.watches.contains(watch)) {
+                continue;
+            }
             let file = File::open(path).with_context(|| format!("{}: cannot be read", path.display()))?;
             sources.push(Source {
                 kind: *kind,
@@ -137,17 +158,34 @@ impl Recording {
                 ended: false,
             });
         }
-        // Anomalies that can be found anew are not taken from the record.
-        let found_anew = (self.has(Kind::Logs), self.has(Kind::Metrics));
+        let found_anew = FoundAnew {
+            logs: self.has(Kind::Logs),
+            metrics: self.has(Kind::Metrics),
+            watched: self.watches.values().map(|watch| watch.name.clone()).collect(),
+        };
         let limits = Limits {
             now: Timestamp::UNIX_EPOCH,
             max_future: Duration::MAX,
             max_past: Duration::MAX,
             max_message: settings.detect.max_message,
         };
+        let mapped =
+            |(name, source): (&String, &crate::config::Source)| Some((name.clone(), source.mapping.clone()?));
+        let mappings = settings.intake.sources.iter().filter_map(mapped).collect();
         let resolve_timeout = settings.intake.resolve_timeout;
-        Ok(Arrivals { sources, form: Form { limits, resolve_timeout, found_anew } })
+        Ok(Arrivals { sources, form: Form { limits, resolve_timeout, mappings, found_anew } })
     }
+}
+
+/// The watch in the first line of a file of answers.
+fn watch_of(path: &Path) -> anyhow::Result<Watch> {
+    let reading = || format!("{}: cannot be read", path.display());
+    let mut line = String::new();
+    BufReader::new(File::open(path).with_context(reading)?.take(LONGEST_WATCH))
+        .read_line(&mut line)
+        .with_context(reading)?;
+    let watch = serde_json::from_str(&line);
+    watch.with_context(|| format!("{}:1: it must be the watch whose answers follow", path.display()))
 }
 
 fn kind_of(path: &Path) -> anyhow::Result<Kind> {
@@ -173,8 +211,29 @@ pub struct Arrivals {
 struct Form {
     limits: Limits,
     resolve_timeout: Duration,
-    /// Whether anomalies of logs and of metrics are left to the detectors.
-    found_anew: (bool, bool),
+    /// Of webhooks of one's own, by name.
+    mappings: BTreeMap<String, Mapping>,
+    found_anew: FoundAnew,
+}
+
+/// Anomalies that the detectors find anew, so that they are not taken from the record.
+struct FoundAnew {
+    logs: bool,
+    metrics: bool,
+    /// Those of metrics with these names, which are the names of watches.
+    watched: BTreeSet<String>,
+}
+
+impl FoundAnew {
+    fn has(&self, event: &AnomalyEvent) -> bool {
+        match event.kind {
+            AnomalyKind::Metric => {
+                let name = event.detail["name"].as_str();
+                self.metrics || name.is_some_and(|name| self.watched.contains(name))
+            }
+            _ => self.logs,
+        }
+    }
 }
 
 struct Source {
@@ -227,7 +286,8 @@ impl Source {
             return Ok(());
         }
         let text = self.line.trim();
-        if text.is_empty() {
+        let is_watch = self.kind == Kind::Watches && self.number == 1;
+        if text.is_empty() || is_watch {
             return Ok(());
         }
         let arrived = match parse(self.kind, text, self.last, form) {
@@ -250,8 +310,8 @@ type Arrived = Vec<(Timestamp, Arrival)>;
 
 fn parse(kind: Kind, text: &str, last: Option<Timestamp>, form: &Form) -> Result<Arrived, String> {
     match kind {
-        Kind::Alerts => alerts(text, last, form.resolve_timeout),
-        Kind::Anomalies => anomaly(text, last, form.found_anew),
+        Kind::Alerts => alerts(text, last, form),
+        Kind::Anomalies => anomaly(text, last, &form.found_anew),
         Kind::Changes => {
             let changes = changes::parse(text, Timestamp::UNIX_EPOCH).map_err(|e| e.to_string())?;
             changes.into_iter().map(|c| Ok((dated(c.at, last)?, Arrival::Change(c)))).collect()
@@ -266,6 +326,10 @@ fn parse(kind: Kind, text: &str, last: Option<Timestamp>, form: &Form) -> Result
         Kind::Metrics => records(metrics::parse(text.as_bytes(), JSON, &form.at(last)), last, |s| {
             (s.at, Record::Sample(s))
         }),
+        Kind::Watches => {
+            let sample: Sample = serde_json::from_str(text).map_err(|e| e.to_string())?;
+            Ok(vec![(in_order(sample.at, last)?, Arrival::Record(Record::Sample(sample)))])
+        }
         Kind::Traces => {
             records(traces::parse(text.as_bytes(), JSON, &form.at(last)), last, |s| (s.at, Record::Span(s)))
         }
@@ -329,21 +393,32 @@ struct AlertLine<'a> {
     alerts: Option<&'a serde_json::value::RawValue>,
     #[serde(borrow, default)]
     prometheus: Option<&'a serde_json::value::RawValue>,
+    /// The name of a webhook with a mapping, and what it brought.
+    #[serde(default)]
+    webhook: Option<String>,
+    #[serde(borrow, default)]
+    body: Option<&'a serde_json::value::RawValue>,
     #[serde(default)]
     source: Option<String>,
 }
 
-fn alerts(text: &str, last: Option<Timestamp>, resolve_timeout: Duration) -> Result<Arrived, String> {
+fn alerts(text: &str, last: Option<Timestamp>, form: &Form) -> Result<Arrived, String> {
     let line: AlertLine<'_> = serde_json::from_str(text).map_err(|e| e.to_string())?;
     let at = line.at.map(|at| in_order(at, last)).transpose()?;
     let now = at.or(last).unwrap_or(Timestamp::UNIX_EPOCH);
-    let mut events = match (line.alerts, line.prometheus) {
-        (None, Some(body)) => {
-            let at = at.ok_or("what Prometheus sent needs the time of its arrival: \"at\"")?;
-            prometheus::parse(body.get(), at, resolve_timeout)
+    let arrived =
+        |what: &str| at.ok_or_else(|| format!("what {what} sent needs the time of its arrival: \"at\""));
+    let mut events = match (line.alerts, line.prometheus, &line.webhook) {
+        (Some(_), ..) => alertmanager::parse(text, now),
+        (None, Some(body), _) => prometheus::parse(body.get(), arrived("Prometheus")?, form.resolve_timeout),
+        (None, None, Some(name)) => {
+            let body = line.body.ok_or("what a webhook sent stands in \"body\"")?;
+            let mapping = form.mappings.get(name);
+            let mapping =
+                mapping.ok_or_else(|| format!("the settings have no intake.sources.{name}.mapping"))?;
+            generic::parse(body.get(), name, mapping, arrived(name)?)
         }
-        (Some(_), _) => alertmanager::parse(text, now),
-        (None, None) => alertmanager::parse(&format!("{{\"alerts\":[{text}]}}"), now),
+        (None, None, None) => alertmanager::parse(&format!("{{\"alerts\":[{text}]}}"), now),
     }
     .map_err(|e| e.to_string())?;
     if let Some(source) = line.source {
@@ -370,14 +445,13 @@ struct AnomalyLine {
 }
 
 /// Its onset and, if it is over, its end.
-fn anomaly(text: &str, last: Option<Timestamp>, found_anew: (bool, bool)) -> Result<Arrived, String> {
+fn anomaly(text: &str, last: Option<Timestamp>, found_anew: &FoundAnew) -> Result<Arrived, String> {
     let AnomalyLine { at, event } = serde_json::from_str(text).map_err(|e| e.to_string())?;
     let at = match at {
         Some(at) => in_order(at, last)?,
         None => dated(event.started_at, last)?,
     };
-    let anew = if event.kind == AnomalyKind::Metric { found_anew.1 } else { found_anew.0 };
-    if anew {
+    if found_anew.has(&event) {
         return Ok(Vec::new());
     }
     let onset = AnomalyEvent { ended_at: None, ..event.clone() };

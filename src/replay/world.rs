@@ -70,7 +70,7 @@ pub async fn replay(settings: &Settings, recording: &Recording) -> anyhow::Resul
     world.go_to(clock::after(last, TAIL)).await?;
     let happened = happened::read(&world.store, world.notes.take(), counts, (first, last)).await;
     world.store.close().await;
-    happened
+    Ok(Happened { unrecorded: recording.lacks(settings), ..happened? })
 }
 
 struct World {

@@ -3,6 +3,7 @@
 mod figure;
 mod metrics;
 mod rca;
+mod record;
 mod replay;
 mod series;
 mod shop;

@@ -1,13 +1,14 @@
 //! `aiops backtest replay`: the time machine, for people and for scripts.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Instant,
 };
 
 use serde_json::{Value, json};
 
-use super::super::{Context, Failure, exit::Exit, output};
+use super::super::{Context, Failure, exit::Exit, output, plan};
 use crate::{
     config::{self, Settings},
     model::Severity,
@@ -21,9 +22,11 @@ use crate::{
 const HELP: &str = "\
 A recording is a directory of files, or one file, of a line of JSON each, in the order of arrival. The name says what it holds:
   alerts*.jsonl     Alertmanager's webhook payloads; or one alert a line: {\"at\", \"status\", \"labels\", \"annotations\", \"startsAt\",
-                    \"endsAt\"}; or {\"at\", \"prometheus\": [what Prometheus sends]}. \"at\" is the time of arrival
+                    \"endsAt\"}; or {\"at\", \"prometheus\": [what Prometheus sends]}; or {\"at\", \"webhook\", \"body\"}: what a
+                    webhook of intake.sources was sent. \"at\" is the time of arrival
   logs*.jsonl       as POST /api/v1/logs takes them
   metrics*.jsonl    as POST /api/v1/metrics takes them
+  watches*.jsonl    as `aiops backtest record --prometheus` writes them: replayed where the settings have the same watch
   traces*.jsonl     as POST /v1/traces takes them, in JSON
   changes*.jsonl    as POST /api/v1/changes takes them
   silences*.jsonl   {\"at\", \"until\", \"matches\": {\"service\": \"db\"}, \"reason\"}
@@ -118,38 +121,41 @@ fn tell_speed(happened: &Happened, times: u32, start: Instant) {
     let seconds = start.elapsed().as_secs_f64();
     let rate = records as f64 * f64::from(times) / seconds.max(1e-3);
     eprintln!(
-        "aiops: replayed {} in {seconds:.1} s, {rate:.0} records a second",
-        count(times as usize, "time")
+        "aiops: replayed {} in {seconds:.1} s, {} records a second",
+        output::count(times.into(), "time", "times"),
+        output::thousands(rate as u64)
     );
-}
-
-fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// `1,204 alerts, 3 changes`.
 fn recorded(happened: &Happened) -> String {
     let c = &happened.counts;
     let kinds = [
-        (c.alerts, "alert"),
-        (c.anomalies, "recorded anomaly"),
-        (c.log_lines, "log line"),
-        (c.samples, "sample"),
-        (c.spans, "span"),
-        (c.changes, "change"),
-        (c.silences, "silence"),
+        (c.alerts, "alert", "alerts"),
+        (c.anomalies, "recorded anomaly", "recorded anomalies"),
+        (c.log_lines, "log line", "log lines"),
+        (c.samples, "sample", "samples"),
+        (c.spans, "span", "spans"),
+        (c.changes, "change", "changes"),
+        (c.silences, "silence", "silences"),
     ];
-    let some = kinds.iter().filter(|(n, _)| *n > 0);
-    let listed: Vec<String> =
-        some.map(|(n, what)| count(*n as usize, what).replace("anomalys", "anomalies")).collect();
+    let some = kinds.into_iter().filter(|(n, ..)| *n > 0);
+    let listed: Vec<String> = some.map(|(n, one, many)| output::count(n, one, many)).collect();
     format!("{} to {}: {}", time(happened.from), time(happened.to), listed.join(", "))
 }
 
 const LIMITS: &str = "Not replayed:";
 
-fn limits(out: &mut String) {
-    let lines: Vec<String> = NOT_REPLAYED.iter().map(|l| (*l).to_owned()).collect();
-    output::section(out, LIMITS, &lines);
+/// What the result does not know; of which watches the recording holds no samples.
+fn not_replayed<'a>(happened: impl IntoIterator<Item = &'a Happened>) -> Vec<String> {
+    let watches: BTreeSet<&str> =
+        happened.into_iter().flat_map(|h| h.unrecorded.iter().map(String::as_str)).collect();
+    let watch = |name: &str| {
+        format!(
+            "samples of the watch {name}, as the settings ask for it: `aiops backtest record --prometheus` gets them"
+        )
+    };
+    NOT_REPLAYED.iter().map(|l| (*l).to_owned()).chain(watches.into_iter().map(watch)).collect()
 }
 
 // One configuration
@@ -171,7 +177,7 @@ fn story(happened: &Happened, show: usize) -> String {
             i.severity,
             i.service,
             i.title,
-            count(story.signals.len(), "signal")
+            signals(story.signals.len())
         ));
         let notes = happened.notes.iter().filter(|n| n.incident_id == i.id && n.loudness == Loudness::Rings);
         for note in notes {
@@ -183,7 +189,7 @@ fn story(happened: &Happened, show: usize) -> String {
         }
     }
     section(&mut out, "Incidents", &lines, show);
-    limits(&mut out);
+    output::section(&mut out, LIMITS, &not_replayed([happened]));
     out
 }
 
@@ -197,7 +203,7 @@ fn alone(happened: &Happened) -> Value {
         "totals": happened.totals(),
         "incidents": incidents.collect::<Vec<_>>(),
         "messages": happened.notes,
-        "not_replayed": NOT_REPLAYED,
+        "not_replayed": not_replayed([happened]),
     })
 }
 
@@ -219,7 +225,7 @@ fn comparison(before: &Happened, after: &Happened, difference: &Difference, show
     section(&mut out, "Messages", &messages, show);
     let actions: Vec<String> = difference.actions.iter().flat_map(action_change).collect();
     section(&mut out, "Actions", &actions, show);
-    limits(&mut out);
+    output::section(&mut out, LIMITS, &not_replayed([before, after]));
     out
 }
 
@@ -232,7 +238,7 @@ fn compared_json(before: &Happened, after: &Happened, difference: &Difference) -
         "incidents": difference.incidents,
         "messages": difference.messages,
         "actions": difference.actions,
-        "not_replayed": NOT_REPLAYED,
+        "not_replayed": not_replayed([before, after]),
     })
 }
 
@@ -292,15 +298,12 @@ fn table(before: &Totals, after: &Totals) -> Vec<String> {
     names.into_iter().map(row).collect()
 }
 
+fn signals(n: usize) -> String {
+    output::count(n as u64, "signal", "signals")
+}
+
 fn named(n: &Named) -> String {
-    format!(
-        "{} [{}] {}: {} ({})",
-        time(n.opened_at),
-        n.severity,
-        n.service,
-        n.title,
-        count(n.signals, "signal")
-    )
+    format!("{} [{}] {}: {} ({})", time(n.opened_at), n.severity, n.service, n.title, signals(n.signals))
 }
 
 fn because(out: &mut Vec<String>, clause: &str, why: &str) {
@@ -346,10 +349,27 @@ fn action_change(change: &ActionChange) -> Vec<String> {
     let (line, told) = match (&change.before, &change.after) {
         (None, Some(a)) => (format!("new: {} {}", time(a.at), action(a)), a),
         (Some(a), None) => (format!("gone: {} {}", time(a.at), action(a)), a),
+        (Some(a), Some(b)) if a.how == b.how => (format!("changed: {} {}", time(b.at), action(b)), b),
         (Some(a), Some(b)) => (format!("{} → {}: {} {}", a.how, b.how, time(b.at), action(b)), b),
         (None, None) => return Vec::new(),
     };
     let mut out = vec![line];
+    if !change.parts.is_empty() {
+        out.push(format!("    not the same: {}", change.parts.join(", ")));
+        out.extend(plan_change(change));
+    }
     because(&mut out, &told.clause, if told.how == How::Refused { "" } else { &told.why });
     out
+}
+
+/// The lines of the two plans that only one of them has.
+fn plan_change(change: &ActionChange) -> Vec<String> {
+    let lines = |action: &Option<Action>| -> Vec<String> {
+        let plan = action.as_ref().and_then(|a| a.plan.as_ref());
+        plan.map(plan::describe).unwrap_or_default().lines().map(|line| line.trim().to_owned()).collect()
+    };
+    let (before, after) = (lines(&change.before), lines(&change.after));
+    let gone = before.iter().filter(|line| !after.contains(line)).map(|line| format!("    − {line}"));
+    let new = after.iter().filter(|line| !before.contains(line)).map(|line| format!("    + {line}"));
+    gone.chain(new).collect()
 }

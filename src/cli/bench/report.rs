@@ -1,5 +1,7 @@
 //! Figures as people read them: one column for each thing that was measured.
 
+use super::super::output;
+
 /// Rows of a name and a value for each column.
 pub struct Report {
     heading: Vec<String>,
@@ -36,15 +38,8 @@ impl Report {
 
 /// `31,204`.
 pub fn count(number: f64) -> String {
-    let digits = format!("{:.0}", number.abs());
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    if number < 0.0 { format!("-{out}") } else { out }
+    let sign = if number < 0.0 { "-" } else { "" };
+    format!("{sign}{}", output::thousands(number.abs().round_ties_even() as u64))
 }
 
 #[cfg(test)]

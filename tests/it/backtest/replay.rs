@@ -1,14 +1,14 @@
 //! The time machine: a recording against two configurations differs in what the change makes different, and in nothing else.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::{cli::run, service::Service};
+use crate::cli::run;
 
 /// `2026-10-05T08:00:00Z` plus seconds.
-fn at(seconds: i64) -> String {
+pub fn at(seconds: i64) -> String {
     Timestamp::from_second(1_791_187_200 + seconds).expect("in range").to_string()
 }
 
@@ -131,7 +131,7 @@ impl Case {
 
 const PLAYBOOKS: &str = "playbooks: {dir: playbooks, http_hosts: [\"127.0.0.1:9\"]}\n";
 
-fn each<'a>(list: &'a Value, key: &str) -> Vec<&'a str> {
+pub fn each<'a>(list: &'a Value, key: &str) -> Vec<&'a str> {
     list.as_array().expect("a list").iter().map(|item| item[key].as_str().unwrap_or("")).collect()
 }
 
@@ -265,6 +265,92 @@ fn a_playbook_more_is_proposed_and_may_run_unasked() {
 }
 
 #[test]
+fn a_changed_playbook_shows_what_it_would_do_instead_and_to_whom() {
+    let case = Case::new();
+    case.settings("present.yaml", PLAYBOOKS);
+    let changed = |name: &str, text: String| {
+        fs::create_dir(case.path(name)).expect("made");
+        fs::write(case.path(name).join("clean.yaml"), text).expect("written");
+        case.json(&["--against-playbooks", name])
+    };
+    // The same playbook for the same target, and another request.
+    let told =
+        changed("purge", PLAYBOOK.replace("9/clean/", "9/purge/").replace("timeout: 5s", "timeout: 7s"));
+    assert_eq!((&told["incidents"], &told["messages"]), (&json!([]), &json!([])), "{told:#}");
+    let [action] = &told["actions"].as_array().expect("a list")[..] else { panic!("one action: {told:#}") };
+    assert_eq!(action["parts"], json!(["steps"]));
+    assert_eq!((&action["before"]["how"], &action["after"]["how"]), (&json!("asks"), &json!("asks")));
+    let (_, out, _) = case.run(&["--against-playbooks", "purge"]);
+    assert!(
+        out.contains("changed: 2026-10-05 08:33:20 UTC people are asked: Clean db (clean on service/db)"),
+        "{out}"
+    );
+    assert!(out.contains("not the same: steps\n"), "{out}");
+    assert!(out.contains("− 1. POST http://127.0.0.1:9/clean/db\n"), "{out}");
+    assert!(out.contains("+ 1. POST http://127.0.0.1:9/purge/db\n"), "{out}");
+    // For another alert, so of another service.
+    let told = changed("moved", PLAYBOOK.replace("DiskFilling", "PaymentsSlow"));
+    let of = |side: &str| -> Vec<&Value> {
+        let all = told["actions"].as_array().expect("a list").iter();
+        all.filter(|a| a[side] != Value::Null).map(|a| &a[side]["target"]).collect()
+    };
+    assert_eq!(
+        (of("before"), of("after")),
+        (vec![&json!("service/db")], vec![&json!("service/payments")]),
+        "{told:#}"
+    );
+    // Not for this service any more: nothing is offered, and nobody is asked.
+    let told = changed(
+        "bounded",
+        PLAYBOOK.replace("alertname: DiskFilling}", "alertname: DiskFilling, service: web}"),
+    );
+    let [action] = &told["actions"].as_array().expect("a list")[..] else { panic!("one action: {told:#}") };
+    assert_eq!((&action["before"]["target"], &action["after"]), (&json!("service/db"), &Value::Null));
+    // Unasked, but too often: the guard holds, and that is told.
+    let guarded = PLAYBOOK.replace("target:", "approval: auto\ntarget:");
+    fs::create_dir(case.path("auto")).expect("made");
+    fs::write(case.path("auto/clean.yaml"), guarded).expect("written");
+    let told = case.json(&["--against-playbooks", "auto"]);
+    assert_eq!(
+        told["actions"],
+        json!([]),
+        "the settings do not list it in playbooks.auto: it asks as before"
+    );
+}
+
+#[test]
+fn a_webhook_of_ones_own_is_read_by_the_mapping_of_each_configuration() {
+    let case = Case::new();
+    let sent = |arrived: i64, status: &str| {
+        let body = json!({"trigger": "Lag", "host": "queue", "priority": "critical", "status": status});
+        json!({"at": at(arrived), "webhook": "zabbix", "body": body})
+    };
+    lines(&case.path("recording"), "alerts-zabbix.jsonl", [sent(50, "PROBLEM"), sent(400, "OK")]);
+    let mapping = |more: &str| {
+        format!(
+            "intake:\n  sources:\n    zabbix: {{mapping: {{label: {{alertname: trigger, service: host{more}}}, \
+             state: status, firing: [PROBLEM], resolved: [OK]}}}}\n"
+        )
+    };
+    case.settings("present.yaml", &mapping(""));
+    let told = case.against(&mapping(", severity: priority"));
+    assert_eq!(each(&told["incidents"], "news"), ["changed"], "{told:#}");
+    let changed = &told["incidents"][0];
+    assert_eq!(changed["changes"][0], "severity warning → critical", "{told:#}");
+    assert_eq!(
+        (&changed["after"][0]["service"], &changed["after"][0]["opened_at"]),
+        (&json!("queue"), &json!(at(50)))
+    );
+    case.settings("present.yaml", "");
+    let (code, _, err) = case.run(&[]);
+    assert_eq!(code, 1);
+    assert!(
+        err.contains("alerts-zabbix.jsonl:1: the settings have no intake.sources.zabbix.mapping"),
+        "{err}"
+    );
+}
+
+#[test]
 fn what_prometheus_stops_repeating_ends_as_it_would() {
     let case = Case::new();
     let sent = |arrived: i64| {
@@ -367,78 +453,10 @@ fn what_is_wrong_names_file_and_line() {
     wrong("metrics-2.jsonl", r#"{"name":"x","value":"y"}"#, "metrics-2.jsonl:1: the value is not a number");
     wrong("changes-2.jsonl", r#"{"kind":"deploy"}"#, "changes-2.jsonl:1: missing field");
     wrong("notes.jsonl", "{}", "recording/notes.jsonl: its name must say what it holds");
+    wrong("watches-2.jsonl", "{}", "watches-2.jsonl:1: it must be the watch whose answers follow");
     let (code, _, err) = run(&case.path(""), &["backtest", "replay", "nowhere"]);
     assert_eq!(code, 1);
     assert!(err.contains("nowhere: cannot be read"), "{err}");
     fs::write(case.path("changed.yaml"), "correlate: {window: 0s}\n").expect("written");
     assert_eq!(case.run(&["--against", "changed.yaml"]).0, 78, "wrong settings");
-}
-
-#[tokio::test]
-async fn a_record_of_what_really_happened_replays_as_it_happened() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let yaml = "notify: {stdout: {when: never}}\ncorrelate: {topology: {checkout: [payments]}, window: 1s, reopen_within: 1ms}\n";
-    let service = Service::start_in(dir.path(), yaml).await;
-    let send = async |name: &str, of: &str, status: &str| {
-        let now = Timestamp::now();
-        let labels = json!({"alertname": name, "service": of, "severity": "warning"});
-        let mut alert = json!({"status": status, "labels": labels, "startsAt": now, "annotations": {"summary": format!("{name} of {of}")}});
-        if status == "resolved" {
-            alert["endsAt"] = now.to_string().into();
-        }
-        let body = json!({"version": "4", "alerts": [alert]});
-        service.post("/api/v1/webhooks/alertmanager", &body).await;
-        // The times of arrival tell one from the other.
-        tokio::time::sleep(Duration::from_millis(150)).await;
-    };
-    send("Down", "checkout", "firing").await;
-    send("Slow", "payments", "firing").await;
-    send("Full", "db", "firing").await;
-    service
-        .post("/api/v1/changes", &json!({"kind": "deploy", "service": "db", "summary": "db 15 → 16"}))
-        .await;
-    send("Down", "checkout", "resolved").await;
-    send("Slow", "payments", "resolved").await;
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    send("Down", "checkout", "firing").await;
-    send("Full", "db", "resolved").await;
-    let logs = json!([{"service": "db", "level": "error", "message": "no space left on device"}]);
-    service.post("/api/v1/logs", &logs).await;
-    let three = |list: &Value| {
-        let items = list["items"].as_array()?;
-        let over = items.iter().filter(|i| i["state"] == "resolved").count();
-        (items.len() == 3 && over == 2).then(|| items.clone())
-    };
-    let really = service.until(Duration::from_secs(20), "/api/v1/incidents", "three incidents", three).await;
-    let told = |v: &Value| {
-        format!("{} {} {} {} {}", v["service"], v["title"], v["state"], v["severity"], v["alert_count"])
-    };
-    let mut expected: Vec<String> = really.iter().map(&told).collect();
-    expected.sort();
-
-    let (code, out, err) =
-        run(dir.path(), &["backtest", "record", "--config", "aiops.yaml", "--output", "history"]);
-    assert_eq!(code, 0, "{err}");
-    assert!(
-        out.contains("6 beginnings and ends of alerts") || out.contains("7 beginnings and ends of alerts"),
-        "{out}"
-    );
-    let (code, out, err) =
-        run(dir.path(), &["backtest", "replay", "history", "--config", "aiops.yaml", "--json"]);
-    assert_eq!(code, 0, "{err}");
-    let replayed: Value = serde_json::from_str(&out).expect("JSON");
-    let incidents = replayed["incidents"].as_array().expect("a list");
-    let mut found: Vec<String> = incidents.iter().map(|i| told(&i["incident"])).collect();
-    found.sort();
-    assert_eq!(found, expected);
-    for i in incidents {
-        let twin = really.iter().find(|r| told(r) == told(&i["incident"])).expect("the same");
-        let opened =
-            |v: &Value| v["opened_at"].as_str().expect("a time").parse::<Timestamp>().expect("a time");
-        assert_eq!(opened(&i["incident"]), opened(twin), "to the microsecond");
-    }
-    let (code, _, err) =
-        run(dir.path(), &["backtest", "record", "--config", "aiops.yaml", "--output", "history"]);
-    assert_eq!(code, 1);
-    assert!(err.contains("history/alerts.jsonl"), "what is there is not overwritten: {err}");
 }

@@ -92,7 +92,7 @@ impl OpenSearch {
     }
 
     /// As Filebeat or Fluent Bit would ship them.
-    async fn ship(&self, index: &str, lines: &[Value]) {
+    pub async fn ship(&self, index: &str, lines: &[Value]) {
         let mut body = String::new();
         for line in lines {
             body.push_str(&format!("{}\n{line}\n", json!({ "index": { "_index": index } })));
