@@ -176,10 +176,6 @@ impl Build {
             store: self.store.clone(),
             committer: committer.clone(),
             bus: self.bus.clone(),
-            bus_bounds: match self.settings.redis.is_on() {
-                true => (self.settings.redis.max_records, self.settings.redis.max_bytes),
-                false => (self.settings.detect.bus.max_records, self.settings.detect.bus.max_bytes),
-            },
         };
         let admission = self.admission.clone();
         self.parts.start("overload", |stop| overload::watch(admission, gauges, stop));

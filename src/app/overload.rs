@@ -29,8 +29,6 @@ pub(super) struct Gauges {
     pub store: Store,
     pub committer: Committer,
     pub bus: Arc<dyn Bus>,
-    /// Records and bytes that it takes, over all partitions.
-    pub bus_bounds: (usize, usize),
 }
 
 /// Measures until stopped.
@@ -115,20 +113,9 @@ impl Gauges {
             inbox_wait: queue.wait,
             commit_wait: self.committer.wait(),
             jobs_late: Duration::from_millis(jobs_late),
-            bus_fill: self.bus_fill(),
+            bus_fill: self.bus.fill(),
             memory_bytes: resident().unwrap_or(0),
         }
-    }
-}
-
-impl Gauges {
-    /// The fullest bound of the fullest partition, as a share of it.
-    fn bus_fill(&self) -> f64 {
-        let parts = self.bus.partitions() as f64;
-        let share = |held: u64, most: usize| held as f64 * parts / most.max(1) as f64;
-        let (records, bytes) = self.bus_bounds;
-        let fills = self.bus.status().partitions.into_iter();
-        fills.map(|p| share(p.waiting, records).max(share(p.waiting_bytes, bytes))).fold(0.0, f64::max)
     }
 }
 

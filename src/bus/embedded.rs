@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bus, Consumer, Delivery, Kind, Mark, PartitionStatus, Published, Record, Start, Status};
+use super::{Bus, Consumer, Delivery, Kind, Mark, PartitionStatus, Published, Record, Start, Status, filled};
 use crate::config::BusSettings;
 
 /// Cheap to clone; all clones share the queues.
@@ -123,6 +123,13 @@ impl Bus for Embedded {
 
     fn depth(&self) -> usize {
         self.shared.lock().partitions.iter().map(|queue| queue.records).sum()
+    }
+
+    fn fill(&self) -> f64 {
+        let Shared { max_records, max_bytes, .. } = *self.shared;
+        let queues = self.shared.lock();
+        let fill = |q: &Queue| filled(q.records as u64, q.bytes as u64, max_records, max_bytes);
+        queues.partitions.iter().map(fill).fold(0.0, f64::max)
     }
 
     fn status(&self) -> Status {

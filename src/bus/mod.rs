@@ -51,6 +51,9 @@ pub trait Bus: Send + Sync {
     /// Records that wait or are being worked on.
     fn depth(&self) -> usize;
 
+    /// The fullest bound of the fullest partition, as a share of it.
+    fn fill(&self) -> f64;
+
     fn status(&self) -> Status;
 }
 
@@ -152,6 +155,12 @@ impl Status {
     fn new(kind: Kind) -> Self {
         Self { kind, error: None, buffered: 0, partitions: Vec::new(), dead_letters: 0, ingest: 0 }
     }
+}
+
+/// Of its bounds in records and bytes the one that is nearest, as a share of it.
+fn filled(records: u64, bytes: u64, max_records: usize, max_bytes: usize) -> f64 {
+    let share = |held: u64, most: usize| held as f64 / most.max(1) as f64;
+    share(records, max_records).max(share(bytes, max_bytes))
 }
 
 /// How one partition is.

@@ -174,7 +174,7 @@ fn start_says_how_soon_and_how_big() {
 
 #[test]
 fn growth_has_a_row_for_each_size() {
-    let sizes = ["--incidents", "100,300", "--services", "5,10", "--series", "20,40"];
+    let sizes = ["--incidents", "200,400", "--services", "5,10", "--series", "20,40"];
     let output = bench(&[&["growth", "--seconds", "1", "--json"][..], &sizes].concat());
     let err = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{err}");
@@ -182,7 +182,12 @@ fn growth_has_a_row_for_each_size() {
     let sizes = |rows: &Value, name: &str| -> Vec<f64> {
         rows.as_array().expect("rows").iter().map(|row| number(&row[name])).collect()
     };
-    assert_eq!(sizes(&found["by_incidents"], "incidents"), [100.0, 300.0]);
+    assert_eq!(sizes(&found["by_incidents"], "incidents"), [200.0, 400.0]);
+    let disk: Vec<f64> = sizes(&found["by_incidents"], "disk_mb");
+    assert!(
+        disk[1] < 3.0 * disk[0],
+        "copies are of what the originals were, not of what has happened to them since: {disk:?}"
+    );
     assert_eq!(sizes(&found["by_services"], "number"), [5.0, 10.0]);
     assert_eq!(sizes(&found["by_series"], "number"), [20.0, 40.0]);
     for row in found["by_incidents"].as_array().expect("rows") {

@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use redis::{RedisError, RedisResult};
 use tokio_util::sync::CancellationToken;
 
-use super::{Bus, Consumer, Kind, PartitionStatus, Published, Record, Start, Status};
+use super::{Bus, Consumer, Kind, PartitionStatus, Published, Record, Start, Status, filled};
 use crate::{
     clock,
     config::{self, BusSettings},
@@ -186,6 +186,13 @@ impl Bus for Redis {
     fn depth(&self) -> usize {
         let waiting: u64 = lock(&self.shared.status).partitions.iter().map(|p| p.waiting).sum();
         self.shared.outgoing.records() + usize::try_from(waiting).unwrap_or(usize::MAX)
+    }
+
+    fn fill(&self) -> f64 {
+        let Shared { max_records, max_bytes, .. } = *self.shared;
+        let status = lock(&self.shared.status);
+        let fill = |p: &PartitionStatus| filled(p.waiting, p.waiting_bytes, max_records, max_bytes);
+        status.partitions.iter().map(fill).fold(0.0, f64::max)
     }
 
     fn status(&self) -> Status {

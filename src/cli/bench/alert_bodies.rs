@@ -33,6 +33,8 @@ pub struct Alerts {
     places: Vec<Places>,
     stream: Stream,
     wall: Wall,
+    /// The number of the first service.
+    services_from: u64,
     /// This connection's alerts are those with this remainder.
     offset: u64,
     step: u64,
@@ -116,6 +118,7 @@ impl Alerts {
             request: [head, body].concat().into_bytes(),
             stream,
             wall: Wall::default(),
+            services_from: 0,
             offset,
             step,
             next: 0,
@@ -124,6 +127,11 @@ impl Alerts {
             ending: false,
             log: None,
         }
+    }
+
+    /// Of services with other numbers.
+    pub fn of_services_from(self, first: u64) -> Self {
+        Self { services_from: first, ..self }
     }
 
     /// Notes when each alert is due.
@@ -182,7 +190,7 @@ impl Requests for Alerts {
             }
             let (request, places) = (&mut self.request, &self.places[i]);
             for place in &places.services {
-                wall::digits(serial % services, &mut request[place.clone()]);
+                wall::digits(self.services_from + serial % services, &mut request[place.clone()]);
             }
             wall::digits(serial, &mut request[places.serial.clone()]);
             self.wall.write(starts, &mut request[places.starts.clone()]);

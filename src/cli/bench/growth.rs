@@ -23,7 +23,7 @@ use crate::cli::{Exit, Failure, client::Client, output, table::Table};
 
 const EXAMPLES: &str = "\
 Examples:
-  aiops bench growth                                                       the long form: a quarter of an hour, 10 GB of disk
+  aiops bench growth                                                       the long form: two or three minutes, 6 GB of disk
   aiops bench growth --incidents 1000,10000 --services 10,100 --series 100,1000 --seconds 2
 
 Stored incidents are real ones: a few go the whole way and are resolved; their rows are then copied under new names.";
@@ -70,7 +70,7 @@ struct Stored {
     accept_ms: f64,
     /// A POST of 2,000 new alerts of 50 services, from its answer to the end of their correlation, median of three.
     correlate_2000_ms: f64,
-    /// A page of 50, median: the first one, and those that follow it.
+    /// A page of 50, medians: the first one, and those that follow it.
     first_page_ms: f64,
     later_page_ms: f64,
     memory_mb: f64,
@@ -91,7 +91,7 @@ struct Watched {
 const BATCH: usize = 2000;
 const SERVICES: u64 = 50;
 /// The real incidents that the stored ones are copies of.
-const PATTERNS: u64 = 100;
+const PATTERNS: u64 = 200;
 const PAGES: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -127,10 +127,14 @@ async fn by_incidents(args: &Args) -> anyhow::Result<Vec<Stored>> {
     patterns(&plan, &files).await?;
     let mut rows = Vec::new();
     let mut there = PATTERNS;
-    for incidents in &args.incidents {
+    for (turn, incidents) in args.incidents.iter().enumerate() {
         files.multiply(there / PATTERNS, incidents.div_ceil(PATTERNS)).await?;
         there = incidents.div_ceil(PATTERNS) * PATTERNS;
-        rows.push(stored(&plan, &files, there).await.with_context(|| format!("at {there} incidents"))?);
+        rows.push(
+            stored(&plan, &files, there, turn as u64)
+                .await
+                .with_context(|| format!("at {there} incidents"))?,
+        );
     }
     Ok(rows)
 }
@@ -156,14 +160,16 @@ async fn patterns(plan: &Plan, files: &Files) -> anyhow::Result<()> {
     files.remember_originals().await
 }
 
-async fn stored(plan: &Plan, files: &Files, incidents: u64) -> anyhow::Result<Stored> {
+async fn stored(plan: &Plan, files: &Files, incidents: u64, turn: u64) -> anyhow::Result<Stored> {
     let server = plan.start().await?;
     let start_ms = round(server.started_in.as_secs_f64() * 1000.0);
     // Names of this size's own alerts.
     let run = format!("g{:05x}", incidents & 0xf_ffff);
     let (first_page_ms, later_page_ms) = pages(&server).await?;
     let accept_ms = accept(&server, &run).await?;
-    let correlate_2000_ms = correlate(&server, files, &run, SERVICES).await?;
+    // Others at each size, lest what the last one left counts. They have had incidents: those that were copied.
+    let services = Services { first: turn * SERVICES % PATTERNS, number: SERVICES };
+    let correlate_2000_ms = correlate(&server, files, &run, services).await?;
     let memory_mb = process::memory(server.pid).unwrap_or_default().now_mb;
     server.stop().await?;
     let disk_mb = files.megabytes();
@@ -179,7 +185,7 @@ async fn stored(plan: &Plan, files: &Files, incidents: u64) -> anyhow::Result<St
     })
 }
 
-/// Milliseconds of the first page, and the median of those that follow.
+/// Milliseconds of the first page and of those that follow: medians, for the first connection and the first reading cost more.
 async fn pages(server: &Server) -> anyhow::Result<(f64, f64)> {
     #[derive(serde::Deserialize)]
     struct Page {
@@ -188,7 +194,10 @@ async fn pages(server: &Server) -> anyhow::Result<(f64, f64)> {
     let client = Client::at(server.url.clone(), server.token()?);
     let mut cursor = None::<String>;
     let (mut first, mut later) = (Vec::new(), Vec::new());
-    for _ in 0..PAGES {
+    for turn in 0..3 * PAGES {
+        if turn % PAGES == 0 {
+            cursor = None;
+        }
         let began = Instant::now();
         let mut query = vec![("limit", "50")];
         query.extend(cursor.iter().map(|c| ("cursor", c.as_str())));
@@ -212,13 +221,20 @@ async fn accept(server: &Server, run: &str) -> anyhow::Result<f64> {
     Ok(median(times))
 }
 
-async fn correlate(server: &Server, files: &Files, run: &str, services: u64) -> anyhow::Result<f64> {
+#[derive(Clone, Copy)]
+struct Services {
+    first: u64,
+    number: u64,
+}
+
+async fn correlate(server: &Server, files: &Files, run: &str, services: Services) -> anyhow::Result<f64> {
     let target = Target::own(&server.url)?;
     let mut times = Vec::new();
     for turn in 0..3 {
         files.correlated(PATIENCE).await?;
         let run = format!("{}{turn}", &run[1..]);
-        let mut batch = Alerts::new(&target, &run, BATCH, Stream::Distinct { services }, 0, 1);
+        let stream = Stream::Distinct { services: services.number };
+        let mut batch = Alerts::new(&target, &run, BATCH, stream, 0, 1).of_services_from(services.first);
         let request = batch.next(Instant::now()).0;
         post(server, request).await?;
         let began = Instant::now();
@@ -262,7 +278,10 @@ async fn watched(shape: &Shape, kind: Kind, number: u32) -> anyhow::Result<Watch
     let (_, judged) = shape.load(kind, &server.url, server.pid).await?;
     let memory_mb = process::memory(server.pid).unwrap_or_default().now_mb;
     let correlate_2000_ms = match kind {
-        Kind::Logs => Some(correlate(&server, &Files::new(dir.path()), "gservi", u64::from(number)).await?),
+        Kind::Logs => {
+            let services = Services { first: 0, number: u64::from(number) };
+            Some(correlate(&server, &Files::new(dir.path()), "gservi", services).await?)
+        }
         Kind::Metrics { .. } => None,
     };
     server.stop().await?;

@@ -100,7 +100,11 @@ async fn log_fields(settings: &Settings, elastic: &Elastic, findings: &mut Findi
             "no index is called {}: ship your logs there, or name the index that has them",
             logs.index
         );
-        return findings.error("elasticsearch.logs.index", what);
+        // A pattern finds nothing until the first line has come; a name is of something that is there.
+        return match logs.index.contains('*') {
+            true => findings.advice("elasticsearch.logs.index", what),
+            false => findings.error("elasticsearch.logs.index", what),
+        };
     }
     findings.ok("elasticsearch.logs.index", format!("{} is {indices} indices", logs.index));
     for (setting, field, state) in fields {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 pub struct Files {
     state: PathBuf,
     inbox: PathBuf,
-    /// The ids of those incidents that others are copies of.
+    /// Those incidents that others are copies of, with all that belonged to them before anything else happened to them.
     originals: PathBuf,
 }
 
@@ -69,10 +69,20 @@ impl Files {
     pub async fn remember_originals(&self) -> anyhow::Result<()> {
         let mut connection = self.with_originals().await?;
         sqlx::query(
-            "CREATE TABLE o.originals AS SELECT id, ROW_NUMBER() OVER (ORDER BY id) AS n FROM incidents",
+            "CREATE TABLE o.originals AS SELECT id, ROW_NUMBER() OVER (ORDER BY id) AS n FROM main.incidents",
         )
         .execute(&mut connection)
         .await?;
+        for table in tables(&mut connection).await? {
+            let names: Vec<String> = sqlx::query_scalar("SELECT name FROM pragma_table_info($1)")
+                .bind(&table)
+                .fetch_all(&mut connection)
+                .await?;
+            if names.iter().any(|name| name == incident_column(&table)) {
+                let keep = format!("CREATE TABLE o.{table} AS SELECT * FROM main.{table}");
+                sqlx::query(AssertSqlSafe(keep)).execute(&mut connection).await?;
+            }
+        }
         Ok(connection.close().await?)
     }
 
@@ -95,12 +105,11 @@ impl Files {
             return Ok(());
         }
         let mut connection = self.with_originals().await?;
-        let tables: Vec<String> = sqlx::query_scalar(
-            "SELECT name FROM main.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
-        )
-        .fetch_all(&mut connection)
-        .await?;
-        sqlx::query("PRAGMA synchronous = OFF").execute(&mut connection).await?;
+        let tables = tables(&mut connection).await?;
+        // Keys come in no order, so the pages of all indexes are wanted again and again: two gigabytes of them stay. Without a
+        // log each is written once.
+        let fast = "PRAGMA synchronous = OFF; PRAGMA cache_size = -2000000; PRAGMA journal_mode = OFF";
+        sqlx::raw_sql(fast).execute(&mut connection).await?;
         let mut copied = 0;
         for table in tables {
             let Some(statement) = statement(&mut connection, &table).await? else { continue };
@@ -118,7 +127,7 @@ impl Files {
             }
         }
         ensure!(copied > 0, "there is no incident to copy");
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await?;
+        sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(&mut connection).await?;
         connection.close().await?;
         Ok(())
     }
@@ -126,6 +135,16 @@ impl Files {
 
 fn open(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(30))
+}
+
+async fn tables(connection: &mut SqliteConnection) -> sqlx::Result<Vec<String>> {
+    let all = "SELECT name FROM main.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+    sqlx::query_scalar(all).fetch_all(connection).await
+}
+
+/// Where a table says which incident a row belongs to, if it belongs to any.
+fn incident_column(table: &str) -> &'static str {
+    if table == "incidents" { "id" } else { "incident_id" }
 }
 
 async fn number(path: &Path, query: &'static str) -> anyhow::Result<Option<i64>> {
@@ -137,8 +156,8 @@ async fn number(path: &Path, query: &'static str) -> anyhow::Result<Option<i64>>
 /// copy's number, and times lie that many times 25 s further back. None for a table that holds nothing of incidents.
 async fn statement(connection: &mut SqliteConnection, table: &str) -> anyhow::Result<Option<String>> {
     let info =
-        sqlx::query(AssertSqlSafe(format!("PRAGMA table_info({table})"))).fetch_all(connection).await?;
-    let incident = if table == "incidents" { "id" } else { "incident_id" };
+        sqlx::query(AssertSqlSafe(format!("PRAGMA main.table_info({table})"))).fetch_all(connection).await?;
+    let incident = incident_column(table);
     let (mut names, mut values, mut is_of_incidents) = (Vec::new(), Vec::new(), false);
     for column in &info {
         let name: String = column.try_get("name")?;
@@ -161,8 +180,8 @@ async fn statement(connection: &mut SqliteConnection, table: &str) -> anyhow::Re
     Ok(is_of_incidents.then(|| {
         format!(
             "WITH RECURSIVE n(i) AS (SELECT $1 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < $2) \
-             INSERT INTO {table} ({names}) SELECT {values} \
-             FROM {table} AS t JOIN o.originals AS o ON o.id = t.{incident} JOIN n"
+             INSERT INTO main.{table} ({names}) SELECT {values} \
+             FROM o.{table} AS t JOIN o.originals AS o ON o.id = t.{incident} JOIN n"
         )
     }))
 }
