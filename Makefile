@@ -12,11 +12,10 @@ KILLS ?= 200
 chaos: deps ## kill -9 at KILLS points (200) of a storm of 2,000 alerts, on SQLite and on three replicas; KILLS_SEED says which
 	KILLS=$(KILLS) cargo test --locked --test it -- kills::kills_in_a_storm --nocapture --test-threads 1
 
-test-deploy: ## image, compose file and systemd unit, really run in containers; Kubernetes manifests, checked; needs root
+test-deploy: ## image, compose file and systemd unit, really run in containers; needs root
 	tests/deps.sh containers
 	tests/compose.sh
 	tests/systemd.sh
-	tests/kubernetes.sh
 
 check: ## form: rustfmt, clippy, documentation
 	cargo fmt --check

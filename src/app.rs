@@ -2,6 +2,7 @@
 
 mod calls;
 mod lock;
+mod memory;
 mod overload;
 mod parts;
 mod schedule;
@@ -178,6 +179,7 @@ impl Build {
             bus: self.bus.clone(),
         };
         let admission = self.admission.clone();
+        self.parts.start("memory", memory::give_back_until);
         self.parts.start("overload", |stop| overload::watch(admission, gauges, stop));
         let replica = store.is_shared().then(|| keeper.owner().to_owned());
         self.parts.start("selfwatch", |stop| selfwatch::run(store, replica, stop));

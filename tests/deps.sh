@@ -88,3 +88,4 @@ fi
 "$here/real/smtp.sh" install
 "$here/real/ollama.sh" install
 "$here/real/opensearch.sh" install
+"$here/kubernetes.sh" install

@@ -37,6 +37,14 @@ fn the_unit_is_locked_in() {
     assert!(said.contains("Overall exposure level for aiops.service: "), "{said}");
 }
 
+#[test]
+fn the_kubernetes_manifests_keep_to_the_schemas_and_fit_together() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kubernetes.sh");
+    let output = Command::new(script).output().expect("starts");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && said.contains("resources fit together"), "{said}");
+}
+
 /// Settings that are mounted into containers, and where their secrets are expected.
 const SETTINGS: [(&str, &str); 3] = [
     ("deploy/compose/aiops.yaml", "/run/secrets/"),
