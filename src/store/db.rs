@@ -409,7 +409,7 @@ async fn open_inbox(path: &Path, state: &SqlitePool, purpose: For) -> anyhow::Re
     let applied: i64 = sqlx::query_scalar("SELECT id FROM inbox_applied").fetch_one(state).await?;
     let (options, write) = open_file(path, "sql-inbox", purpose).await?;
     damage::refuse(&write, path).await?;
-    super::inbox::prepare_file(&write, applied).await.with_context(opening)?;
+    super::inbox_file::prepare(&write, applied).await.with_context(opening)?;
     let read = readers(options, 2).await.with_context(opening)?;
     let writer = Writer::open(path, purpose).with_context(opening)?;
     write.close().await;

@@ -18,6 +18,7 @@ pub mod evidence;
 pub mod exports;
 pub mod flags;
 pub mod inbox;
+mod inbox_file;
 pub mod incidents;
 mod inline;
 pub mod jobs;

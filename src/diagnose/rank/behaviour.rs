@@ -3,11 +3,11 @@
 //! What was frequent all along and becomes more frequent is the workload's business, not evidence. A span that failed in
 //! the reference tells nothing about what is usual. Blame goes to what deviated first inside a trace.
 
-use super::count::{Sides, rise_of_all, rise_since};
+use super::blame::{CALLEE, Earlier, PRIOR, VOTES};
+use super::count::{Sides, rise_of_all, rise_since, whole};
 use super::evidence::{Evidence, Kind};
 use super::hash::Map;
 use super::observe::{ANY, Item, Observed, Seen};
-use super::slow::{CALLEE, PRIOR, VOTES};
 use crate::model::{
     Phrase, Said,
     case::{Case, Gravity, Sym},
@@ -20,13 +20,6 @@ const GONE: f64 = 0.15;
 
 /// Characters of a template that a sentence shows.
 const MAX_TEMPLATE: usize = 120;
-
-/// Seen in a trace by another detector: when, whose doing, how sure (nats).
-pub struct Earlier {
-    pub at: i64,
-    pub service: Sym,
-    pub nats: f64,
-}
 
 #[derive(Default)]
 struct Counts {
@@ -357,9 +350,4 @@ pub fn line(case: &Case, template: u32, gravity: Gravity) -> Phrase {
         Gravity::Warning => Phrase::WarningLine { template },
         Gravity::Ordinary => Phrase::OrdinaryLine { template },
     }
-}
-
-/// A count that may be a sum of shares, as people count.
-pub fn whole(count: f64) -> i64 {
-    count.round() as i64
 }

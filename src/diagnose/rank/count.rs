@@ -39,6 +39,11 @@ pub fn rise(reference: Share, prior: f64, strength: f64, window: Share, drift: f
 /// Counts before, just before and in the window.
 pub type Sides = [f64; 3];
 
+/// A count that may be a sum of shares, as people count.
+pub fn whole(count: f64) -> i64 {
+    count.round() as i64
+}
+
 /// Like [`rise`], when it isn't known whether the change began with the window or already in the minutes before it: the
 /// mean of both Bayes factors (each hypothesis has a prior of one half).
 pub fn rise_since(k: Sides, n: Sides, prior: f64) -> f64 {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    behaviour::{line, whole},
-    count::{Sides, rise_since},
+    behaviour::line,
+    count::{Sides, rise_since, whole},
     evidence::{Evidence, Kind},
     hash::Map,
     observe::{Item, Observed},

@@ -5,6 +5,7 @@
 //! as services do: nats, which add up. `docs/detection.md` explains the parts and measures them.
 
 mod behaviour;
+mod blame;
 mod change;
 mod count;
 mod evidence;

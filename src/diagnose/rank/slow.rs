@@ -1,7 +1,7 @@
 //! Who became slow by its own work, and calls to whom did.
 
-use super::behaviour::{Earlier, whole};
-use super::count::{Sides, rise_since};
+use super::blame::{CALLEE, Earlier, PRIOR, VOTES};
+use super::count::{Sides, rise_since, whole};
 use super::evidence::{Evidence, Kind};
 use super::hash::Map;
 use super::observe::{Observed, Seen};
@@ -20,11 +20,6 @@ const FACTOR: f64 = 1.5;
 const MICROS: f64 = 1_000.0;
 /// A slowdown counts in full from a tenth of a request's usual duration on; below, it can't be what the alert is about.
 const FELT: f64 = 0.1;
-/// The end of an edge that has answered is to blame a little more often than the one that asked (3 : 2).
-pub const CALLEE: f64 = 0.6;
-/// An edge's vote on its ends is worth at most as much as 10 requests, and the prior 5.
-pub const VOTES: f64 = 10.0;
-pub const PRIOR: f64 = 5.0;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Work {
