@@ -159,6 +159,11 @@ impl FadingMax {
     }
 }
 
+/// The beginning of a second of event time.
+pub fn at_second(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    source::{Closed, TemplateDetector, Verdict, severity},
     stats::NegativeBinomial,
+    template_detector::{Closed, TemplateDetector, Verdict, severity},
 };
 use crate::model::{LogLevel, Phrase, Severity};
 

@@ -3,11 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{
-    counts::Ring,
-    share::Share,
-    source::{About, Told, Verdict},
-};
+use super::{counts::Ring, history::About, share::Share, template_detector::Verdict, told::Told};
 use crate::{
     config::Detect,
     model::{AnomalyEvent, AnomalyKind, Phrase, Severity},

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::source::{Closed, Line, TemplateDetector, Verdict, severity};
+use super::template_detector::{Closed, Line, TemplateDetector, Verdict, severity};
 use crate::model::{LogLevel, Phrase, Span};
 
 /// A new error says the more the longer its source is known. A source that is still warming up only teaches; a young one

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    source::{Closed, TemplateDetector, Verdict},
     stats::gap_quantile,
+    template_detector::{Closed, TemplateDetector, Verdict},
 };
 use crate::model::{Phrase, Severity};
 

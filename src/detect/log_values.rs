@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::{
     share::Share,
-    source::{Closed, Line, TemplateDetector, Verdict},
     stats::BetaBinomial,
+    template_detector::{Closed, Line, PLACES, TemplateDetector, Verdict},
 };
 use crate::model::{LogLevel, Phrase, Severity};
 
@@ -47,8 +47,6 @@ struct Open {
     range: (u8, u8),
 }
 
-/// Variables of a line that are watched.
-pub const PLACES: usize = 3;
 /// Values that make a window worth judging, windows that are waited for them, and values that make a baseline.
 const ENOUGH: f32 = 10.0;
 const WINDOWS: u32 = 6;

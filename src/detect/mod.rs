@@ -7,6 +7,7 @@
 
 mod clock;
 mod counts;
+mod history;
 mod log_burst;
 mod log_errors;
 mod log_novelty;
@@ -23,7 +24,9 @@ mod share;
 mod shared;
 mod source;
 mod stats;
+mod template_detector;
 pub mod templates;
+mod told;
 
 use std::{
     collections::BTreeMap,
@@ -42,7 +45,8 @@ use tokio_util::sync::CancellationToken;
 pub use metric::{Allowed, Change, Metric, Onset, Reason, Verdict};
 pub use partition::{Partition, Unjudged};
 pub use shared::Keep;
-use source::{TemplateDetector, ended};
+use template_detector::TemplateDetector;
+use told::ended;
 
 use crate::{
     alarm::{self, Alarm},

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::{
     metric::{Allowed, Change, Metric, Onset},
     recent_samples::RecentSamples,
-    source::ended,
     templates::hash,
+    told::ended,
 };
 use crate::{
     clock,

@@ -1,203 +1,31 @@
 //! One service's log stream: mines templates, closes seconds in event time, asks the template detectors, hands on onsets and
 //! ends.
 
-use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
-    ops::Deref,
-};
+use std::collections::{HashMap, VecDeque, hash_map::Entry};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     TemplateWatch,
     clock::SourceClock,
     counts::{Baseline, Ring},
+    history::{About, History, sample},
     log_errors::LogErrors,
-    log_values::PLACES,
     requests::TracedLine,
-    season::Season,
+    template_detector::{Closed, Line, PLACES, Verdict, View},
     templates::{Change, Found, KeyMap, Miner, TemplateId, number},
+    told::Told,
 };
 use crate::{
     config::Detect,
     metrics,
     model::{
-        AnomalyEvent, AnomalyKind, LogLevel, LogRecord, Phrase, Said, Seconds, Severity, TemplateActivity,
+        AnomalyEvent, AnomalyKind, LogLevel, LogRecord, Phrase, Said, Seconds, TemplateActivity,
         case::{Case, CaseLine, Sym},
     },
-    redact,
 };
-
-/// Watches one template for one kind of deviation. One file each; the table is in `detect`.
-pub trait TemplateDetector {
-    /// A line of the template has arrived, in order of arrival.
-    fn line(&mut self, _line: &Line<'_>) -> Option<Verdict> {
-        None
-    }
-    /// The template has taken in others: its variables are not where they were.
-    fn merged(&mut self) {}
-    /// A second of event time is complete.
-    fn second(&mut self, closed: &Closed<'_>) -> Option<Verdict>;
-    /// Nothing is known of the time up to this second: the source was away.
-    fn resumed(&mut self, _second: i64) {}
-}
-
-/// What a detector has to say.
-pub enum Verdict {
-    Onset {
-        severity: Severity,
-        title: Phrase,
-        detail: Value,
-        started: i64,
-    },
-    /// `detail` is added to that of the onset. With `adapt` the baseline forgets what came before.
-    End {
-        detail: Value,
-        adapt: bool,
-    },
-}
-
-/// A line, as a detector sees it.
-pub struct Line<'a> {
-    pub second: i64,
-    pub level: LogLevel,
-    /// The first variables of its template, as far as they are numbers.
-    pub numbers: &'a [Option<f64>],
-    message: &'a str,
-    pub template: View<'a>,
-    pub source: &'a About,
-    pub settings: &'a Detect,
-}
-
-/// A complete second, as a detector sees it.
-pub struct Closed<'a> {
-    pub second: i64,
-    /// Of the anomaly that is looked for.
-    kind: AnomalyKind,
-    pub template: View<'a>,
-    pub source: &'a About,
-    pub settings: &'a Detect,
-}
-
-impl Line<'_> {
-    pub fn warm_up(&self) -> i64 {
-        self.settings.warm_up.as_secs() as i64
-    }
-    /// The line itself, secrets masked.
-    pub fn sample(&self) -> String {
-        redact::mask(cut(self.message))
-    }
-}
-
-impl Closed<'_> {
-    /// Alarms a day that all the tries of this kind about this source may cost by chance.
-    pub fn false_alarms(&self) -> f64 {
-        self.source.false_alarms(self.kind, self.second, self.settings)
-    }
-    /// Lines of the template in the last `seconds` that are complete.
-    pub fn count(&self, seconds: u32) -> u64 {
-        self.template.seconds.sum(self.second + 1 - i64::from(seconds), self.second)
-    }
-    pub fn window(&self) -> u32 {
-        self.settings.window.as_secs() as u32
-    }
-    pub fn warm_up(&self) -> i64 {
-        self.settings.warm_up.as_secs() as i64
-    }
-}
-
-/// A template's history with its text at hand.
-pub struct View<'a> {
-    history: &'a History,
-    miner: &'a Miner,
-    id: TemplateId,
-}
-
-impl View<'_> {
-    /// The template, secrets masked: it is about to be shown.
-    pub fn text(&self) -> String {
-        redact::mask(&self.miner.text(self.id))
-    }
-    /// One line of it, secrets masked.
-    pub fn sample(&self) -> String {
-        redact::mask(&self.history.sample)
-    }
-}
-
-impl Deref for View<'_> {
-    type Target = History;
-    fn deref(&self) -> &History {
-        self.history
-    }
-}
-
-/// What was seen of one template.
-#[derive(Serialize, Deserialize)]
-pub struct History {
-    pub first_second: i64,
-    pub last_second: i64,
-    /// The worst level that it was logged at.
-    pub level: LogLevel,
-    /// One line of it, unmasked, cut to 512 bytes.
-    pub sample: String,
-    pub total: u64,
-    pub seconds: Ring,
-    pub minutes: Ring,
-    pub baseline: Baseline,
-    /// What is usual at this hour of the day, once it is known for an hour.
-    pub season: Option<Season>,
-}
-
-/// What is known of the source as a whole.
-#[derive(Serialize, Deserialize)]
-pub struct About {
-    pub service: String,
-    /// The first second of event time.
-    pub first_second: i64,
-    pub error_lines: u64,
-    /// Error lines that were the first of their template.
-    pub novel_errors: u64,
-    pub templates: usize,
-    seconds: Ring,
-    /// By kind: anomalies told, fading within a day, and when that was brought up to date.
-    told: [(f64, i64); AnomalyKind::ALL.len()],
-}
-
-impl About {
-    /// Lines in the seconds `from..=to`.
-    pub fn lines(&self, from: i64, to: i64) -> u64 {
-        self.seconds.sum(from, to)
-    }
-
-    /// The budget of a day for one kind of anomaly. Whatever is told beyond it halves what the next one may cost by chance:
-    /// where the assumptions do not hold, thresholds rise until the budget does.
-    pub fn false_alarms(&self, kind: AnomalyKind, second: i64, settings: &Detect) -> f64 {
-        let budget = settings.false_alarms_per_day;
-        budget * 0.5_f64.powf((self.told(kind, second) - budget.max(1.0)).max(0.0))
-    }
-
-    fn told(&self, kind: AnomalyKind, second: i64) -> f64 {
-        let (told, at) = self.told[kind as usize];
-        told * (-((second - at).max(0) as f64) / 86_400.0).exp()
-    }
-
-    fn tell(&mut self, events: &[AnomalyEvent], second: i64) {
-        for event in events.iter().filter(|event| event.ended_at.is_none()) {
-            self.told[event.kind as usize] = (self.told(event.kind, second) + 1.0, second);
-        }
-    }
-
-    /// Seconds that the source was known at `second`.
-    pub fn age(&self, second: i64) -> i64 {
-        second - self.first_second
-    }
-    /// True if the source said anything within the five seconds up to `second`.
-    pub fn alive(&self, second: i64) -> bool {
-        self.seconds.sum(second - 4, second) > 0
-    }
-}
 
 #[derive(Serialize, Deserialize)]
 struct Tracked {
@@ -212,10 +40,6 @@ struct Slot {
     told: Told,
 }
 
-/// The anomaly that was reported and has not ended.
-#[derive(Default, Serialize, Deserialize)]
-pub struct Told(Option<Box<AnomalyEvent>>);
-
 /// The logs of one service.
 #[derive(Serialize, Deserialize)]
 pub struct Source {
@@ -229,23 +53,11 @@ pub struct Source {
 
 /// Error lines that are kept for evidence.
 const MAX_ERRORS: usize = 50;
-const MAX_SAMPLE: usize = 512;
 const MAX_ACTIVITIES: usize = 50;
-/// Seconds that a template must be known for before its quiet hours are kept.
-const SEASON_AFTER: i64 = 3600;
-
 impl Source {
     pub fn new(service: &str, at: Timestamp, settings: &Detect) -> Self {
         Self {
-            about: About {
-                service: service.to_owned(),
-                first_second: at.as_second(),
-                error_lines: 0,
-                novel_errors: 0,
-                templates: 0,
-                seconds: Ring::seconds(),
-                told: Default::default(),
-            },
+            about: About::new(service, at.as_second()),
             miner: Miner::new(settings.max_templates),
             templates: KeyMap::default(),
             clock: SourceClock::new(at, settings),
@@ -599,59 +411,6 @@ impl Tracked {
     }
 }
 
-impl History {
-    fn merge(&mut self, other: &History) {
-        self.first_second = self.first_second.min(other.first_second);
-        self.last_second = self.last_second.max(other.last_second);
-        self.level = self.level.max(other.level);
-        self.total += other.total;
-        self.seconds.merge(&other.seconds);
-        self.minutes.merge(&other.minutes);
-        self.baseline.merge(&other.baseline);
-    }
-
-    /// The season of a template is kept once it is known for long, or a window was loud enough for a burst.
-    fn note_season(&mut self, second: i64, settings: &Detect) {
-        let count = self.seconds.at(second);
-        if count == 0 {
-            return;
-        }
-        let window = self.seconds.sum(second + 1 - settings.window.as_secs() as i64, second);
-        let old = second - self.first_second >= SEASON_AFTER;
-        if self.season.is_some() || old || window >= u64::from(settings.min_count) {
-            self.season.get_or_insert_with(|| Season::new(second)).fold(second, count, window);
-        }
-    }
-
-    /// The same with this share of the lines. At which level they were is not known.
-    fn part(&self, share: f64) -> Self {
-        Self {
-            first_second: self.first_second,
-            last_second: self.last_second,
-            level: LogLevel::Trace,
-            sample: self.sample.clone(),
-            total: (self.total as f64 * share).round() as u64,
-            seconds: self.seconds.part(share),
-            minutes: self.minutes.part(share),
-            baseline: self.baseline.part(share),
-            season: None,
-        }
-    }
-
-    fn activity(&self, template: String, count: u64, seconds: f64) -> TemplateActivity {
-        let usual = (self.baseline.seconds() > 0.0).then(|| self.baseline.usual(seconds));
-        TemplateActivity {
-            template,
-            level: self.level,
-            count,
-            usual,
-            first_seen_at: at_second(self.first_second),
-            last_seen_at: at_second(self.last_second),
-            sample: self.sample.clone(),
-        }
-    }
-}
-
 impl Slot {
     fn new(detector: TemplateWatch) -> Self {
         Self { detector, told: Told::default() }
@@ -671,101 +430,5 @@ impl Slot {
     ) {
         let key = format!("{}/{service}/{id:016x}", self.kind());
         self.told.apply(verdict, self.kind(), key, service, second, out);
-    }
-}
-
-impl Told {
-    pub fn open(&self) -> Option<&AnomalyEvent> {
-        self.0.as_deref()
-    }
-
-    /// Reports what a detector has to say.
-    pub fn apply(
-        &mut self,
-        verdict: Verdict,
-        kind: AnomalyKind,
-        key: String,
-        service: &str,
-        second: i64,
-        out: &mut Vec<AnomalyEvent>,
-    ) {
-        match verdict {
-            Verdict::Onset { severity, title, detail, started } => {
-                let event = AnomalyEvent {
-                    kind,
-                    key,
-                    service: service.to_owned(),
-                    severity,
-                    title: title.into(),
-                    detail,
-                    started_at: at_second(started),
-                    ended_at: None,
-                };
-                out.push(event.clone());
-                self.0 = Some(Box::new(event));
-            }
-            Verdict::End { detail, .. } => self.end(detail, at_second(second + 1), out),
-        }
-    }
-
-    pub fn end(&mut self, detail: Value, at: Timestamp, out: &mut Vec<AnomalyEvent>) {
-        if let Some(open) = self.0.take() {
-            out.push(ended(*open, detail, at));
-        }
-    }
-}
-
-/// One line, cut to `MAX_SAMPLE` bytes.
-fn sample(record: &LogRecord) -> String {
-    cut(&record.message).to_owned()
-}
-
-fn cut(message: &str) -> &str {
-    &message[..message.floor_char_boundary(MAX_SAMPLE)]
-}
-
-/// The end of an anomaly: the onset's event with more detail and an end.
-pub fn ended(mut onset: AnomalyEvent, detail: Value, at: Timestamp) -> AnomalyEvent {
-    if let (Value::Object(all), Value::Object(more)) = (&mut onset.detail, detail) {
-        all.extend(more);
-    }
-    onset.ended_at = Some(at.max(onset.started_at));
-    onset
-}
-
-/// How serious an anomaly in lines of this level is: a log line alone is critical only if the program calls it fatal.
-pub fn severity(level: LogLevel) -> Severity {
-    if level >= LogLevel::Fatal { Severity::Critical } else { Severity::Warning }
-}
-
-fn at_second(second: i64) -> Timestamp {
-    Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_told_beyond_the_budget_raises_the_threshold_for_a_day() {
-        let settings = Detect::default();
-        let mut about = Source::new("shop", at_second(0), &settings).about;
-        let event = AnomalyEvent {
-            kind: AnomalyKind::LogBurst,
-            key: String::new(),
-            service: "shop".into(),
-            severity: Severity::Info,
-            title: "burst".into(),
-            detail: json!({}),
-            started_at: at_second(0),
-            ended_at: None,
-        };
-        let over = ended(event.clone(), json!({}), at_second(9));
-        about.tell(&[event.clone(), over], 100);
-        assert_eq!(about.false_alarms(AnomalyKind::LogBurst, 100, &settings), 1.0, "it is in the budget");
-        about.tell(&[event.clone(), event], 100);
-        assert_eq!(about.false_alarms(AnomalyKind::LogBurst, 100, &settings), 0.25);
-        assert_eq!(about.false_alarms(AnomalyKind::LogSilence, 100, &settings), 1.0);
-        assert_eq!(about.false_alarms(AnomalyKind::LogBurst, 100 + 2 * 86_400, &settings), 1.0);
     }
 }
