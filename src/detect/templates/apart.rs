@@ -26,7 +26,7 @@ impl Miner {
             return;
         }
         let few = self.few_of(general);
-        let told = few.iter().map(|n| self.nodes[*n as usize].lines);
+        let told = few.iter().map(|n| self.lines_of(*n));
         let often = told.clone().all(|lines| lines >= RARE)
             && told.map(u64::from).sum::<u64>() >= LINES_PER_WORD * few.len() as u64;
         let apart = g.parent == general && often && !few.iter().any(|n| self.has_value(general, *n));
@@ -58,8 +58,7 @@ impl Miner {
         let words: Vec<_> = self
             .few_of(general)
             .iter()
-            .map(|n| &self.nodes[*n as usize])
-            .map(|n| (n.public, u64::from(n.lines)))
+            .map(|n| (self.nodes[*n as usize].public, u64::from(self.lines_of(*n))))
             .collect();
         let all: u64 = words.iter().map(|(_, lines)| lines).sum();
         // The one that keeps the id comes last: until then it has all that there is to share.

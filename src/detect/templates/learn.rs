@@ -7,6 +7,7 @@ use super::{
     hash::{VAR_HASH, mix},
     key::{masked, positions, shape_of},
     node::{Node, NodeId, pieces_of},
+    rows::Row,
     scan::{Kind, Token},
 };
 
@@ -25,12 +26,11 @@ impl Miner {
         let found = match self.general(key, shape, &hashes) {
             Some((general, mask)) if !self.is_another_of_few(general, mask, &hashes) => {
                 self.evidence.note_values(positions(mask).map(|i| hashes[i]));
-                let serial = self.nodes[general as usize].serial;
-                self.aliases.insert(key, (general, serial));
+                self.take_in(key, general);
                 (general, false)
             }
             None if let Some(phrase) = self.phrase_of(&hashes) => {
-                self.aliases.insert(key, (phrase, self.nodes[phrase as usize].serial));
+                self.take_in(key, phrase);
                 (phrase, false)
             }
             general => (self.create_leaf(key, shape, tokens, line, general.map(|g| g.0)), true),
@@ -44,8 +44,14 @@ impl Miner {
         let shape = self.shapes.get(&shape)?;
         shape.masks.iter().find_map(|mask| {
             let general = masked(key, *mask, hashes);
-            self.by_key.get(&general).map(|node| (*node, *mask))
+            self.rows.get(general).map(|node| (node, *mask))
         })
+    }
+
+    /// From now on lines with this identity are of this node.
+    fn take_in(&mut self, key: u64, node: NodeId) {
+        let now = self.now();
+        self.rows.alias(key, self.nodes[node as usize].key, now);
     }
 
     /// Does the line add a word to few? When they become many, they are values for good.
@@ -71,8 +77,7 @@ impl Miner {
     ) -> NodeId {
         let (pieces, text) = pieces_of(tokens, line);
         self.envelope.note(tokens.iter().map(|t| t.hash));
-        let used = self.now();
-        let node = Node { key, shape, public: mix(key), leaf: true, used, pieces, text, ..Node::default() };
+        let node = Node { key, shape, public: mix(key), leaf: true, pieces, text, ..Node::default() };
         let node = self.create(node);
         if let Some(general) = among {
             self.hang(node, general);
@@ -92,7 +97,7 @@ impl Miner {
         node.serial = self.serial;
         let id = self.free.pop().unwrap_or(self.nodes.len() as NodeId);
         node.parent = id;
-        self.by_key.insert(node.key, id);
+        self.rows.insert(Row::own(node.key, id, 0, self.lines as u32));
         let shape = self.shapes.entry(node.shape).or_default();
         shape.nodes += 1;
         if node.leaf {
@@ -117,8 +122,8 @@ impl Miner {
             let envelope = self.envelope.depth(&hashes);
             let line =
                 Line { node: id, key: n.key, shape: n.shape, pieces: &n.pieces, hashes: &hashes, envelope };
-            let by_key = &self.by_key;
-            let proofs = self.evidence.add(&line, |key| by_key.contains_key(&key), &self.nodes);
+            let rows = &self.rows;
+            let proofs = self.evidence.add(&line, |key| rows.get(key).is_some(), &self.nodes);
             work.extend(proofs.into_iter().filter_map(|proof| self.accept(proof)));
         }
     }
@@ -131,11 +136,11 @@ impl Miner {
         let first = *nodes.first()?;
         let shape = self.nodes[first as usize].shape;
         self.learn_mask(shape, mask);
-        let known = self.by_key.get(&key).copied();
+        let known = self.rows.get(key);
         let general = known.unwrap_or_else(|| {
             let (pieces, text) = self.nodes[first as usize].generalised(mask);
             let public = self.nodes[self.root(first) as usize].public;
-            self.create(Node { key, shape, public, used: self.now(), pieces, text, ..Node::default() })
+            self.create(Node { key, shape, public, pieces, text, ..Node::default() })
         });
         let roots = nodes.iter().all(|n| self.nodes[*n as usize].parent == *n);
         if few && known.is_none() && roots {
@@ -191,6 +196,11 @@ impl Miner {
     pub(super) fn hang(&mut self, node: NodeId, parent: NodeId) {
         self.nodes[node as usize].parent = parent;
         self.nodes[parent as usize].children += 1;
+        if self.nodes[node as usize].children > 0 {
+            // What is shown for its own, too, changes.
+            self.epoch = self.epoch.wrapping_add(1).max(1);
+        }
+        self.row_mut(node).epoch = 0;
     }
 }
 

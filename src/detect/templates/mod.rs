@@ -1,7 +1,7 @@
 //! Mines log templates from a stream of lines: hands on, for each line, the id of its template.
 //!
 //! A line is cut into tokens in one pass, obvious values masked (`scan`); its identity is a sum over token hashes (`key`). A
-//! known identity is one look-up. An unknown one is tried with the positions that lines of its shape were found to vary at;
+//! known identity is one look-up (`rows`). An unknown one is tried with the positions that lines of its shape were found to vary at;
 //! else it becomes a node and leaves evidence (`evidence`). What the evidence proves to be one template is merged under a
 //! general node; where the words that differ turn out to be few and each told often, they are shown apart again. What was
 //! not used for longest is forgotten (`room`).
@@ -17,6 +17,7 @@ mod node;
 mod params;
 mod phrase;
 mod room;
+mod rows;
 mod scan;
 mod state;
 mod table;
@@ -31,6 +32,7 @@ use key::key_of;
 use node::{Node, NodeId};
 pub use params::{Params, Summary, number};
 use phrase::Phrases;
+use rows::{Row, Rows};
 use scan::{Scanner, Token};
 use table::Aged;
 pub use table::KeyMap;
@@ -71,10 +73,10 @@ pub struct Miner {
     serial: u32,
     /// Where the search for the longest unused goes on.
     hand: usize,
-    /// By identity; also by the identity that a general node's public id was made of.
-    by_key: KeyMap<NodeId>,
-    /// Identities of lines that general nodes took in, with the serial of the node.
-    aliases: Aged<(NodeId, u32)>,
+    /// By identity.
+    rows: Rows,
+    /// Rows know what is shown for them as of this; it turns over.
+    epoch: u32,
     /// Evicted nodes that had been merged: identity of theirs and of what they were merged into.
     moved: Aged<u64>,
     shapes: KeyMap<Shape>,
@@ -85,7 +87,7 @@ pub struct Miner {
     phrases: Phrases,
     changes: Vec<Change>,
     hashes: Vec<u64>,
-    /// The node that was shown for the last line.
+    /// The node of the last line.
     last: NodeId,
 }
 
@@ -117,8 +119,8 @@ impl Miner {
             free: Vec::new(),
             serial: 0,
             hand: 0,
-            by_key: KeyMap::default(),
-            aliases: Aged::new(max),
+            rows: Rows::new(max),
+            epoch: 1,
             moved: Aged::new(max),
             shapes: KeyMap::default(),
             few: HashMap::new(),
@@ -137,12 +139,20 @@ impl Miner {
         let mut scanner = std::mem::take(&mut self.scanner);
         let tokens = scanner.scan(line);
         let key = key_of(tokens);
-        let known = self.by_key.get(&key).copied().or_else(|| self.alias(key));
-        let (node, new) = match known {
-            Some(node) => (node, false),
-            None => self.learn(key, tokens, line),
+        let now = self.now();
+        let found = match self.rows.count(key, now).map(|at| self.rows.at(at)) {
+            Some(row) if row.epoch == self.epoch && !is_summed(row.lines) => {
+                self.last = row.node();
+                Found { template: row.shown, line: mix(row.key), new: false }
+            }
+            Some(row) => self.tell(row.node(), row.lines, tokens, line, false),
+            None => {
+                let (node, new) = self.learn(key, tokens, line);
+                let at = self.rows.count(self.nodes[node as usize].key, now);
+                let lines = at.map_or(1, |at| self.rows.at(at).lines);
+                self.tell(node, lines, tokens, line, new)
+            }
         };
-        let found = self.tell(node, tokens, line, new);
         self.scanner = scanner;
         found
     }
@@ -164,10 +174,8 @@ impl Miner {
 
     /// The variables of the line that was added last, in order.
     pub fn values<'a>(&self, line: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        self.nodes
-            .get(self.last as usize)
-            .into_iter()
-            .flat_map(|node| node.values(self.scanner.tokens(), line))
+        let shown = self.nodes.get(self.last as usize).map(|_| &self.nodes[self.top(self.last) as usize]);
+        shown.into_iter().flat_map(|node| node.values(self.scanner.tokens(), line))
     }
 
     /// What became of templates since the last call, in the order in which it happened.
@@ -191,44 +199,36 @@ impl Miner {
         self.len() == 0
     }
 
-    fn alias(&mut self, key: u64) -> Option<NodeId> {
-        let (node, serial) = self.aliases.copied(key)?;
-        (self.nodes[node as usize].serial == serial).then_some(node)
-    }
-
     /// The node that is shown for what an id stands for.
     fn find(&self, id: TemplateId) -> Option<NodeId> {
         let mut key = unmix(id);
         for _ in 0..64 {
-            if let Some(node) = self.by_key.get(&key) {
-                return Some(self.top(*node));
+            if let Some(node) = self.rows.get(key) {
+                return Some(self.top(node));
             }
             key = *self.moved.peek(key)?;
         }
         None
     }
 
-    /// Counts a line, and keeps its node and all above it young.
-    fn tell(&mut self, node: NodeId, tokens: &[Token], line: &[u8], new: bool) -> Found {
-        let now = self.now();
+    /// Which template is shown for a line of this node, and what else follows from there being one more of its `lines`.
+    fn tell(&mut self, node: NodeId, lines: u32, tokens: &[Token], line: &[u8], new: bool) -> Found {
         // A line of its own: not only the few words stand there.
         self.close_few(node);
         let n = &mut self.nodes[node as usize];
-        n.used = now;
-        n.lines = n.lines.saturating_add(1);
-        if n.lines > 1 && (n.lines <= ALL_SUMMED || n.lines.is_multiple_of(ONE_SUMMED_OF)) {
+        if is_summed(lines) {
             let mut params = std::mem::take(&mut n.params);
             params.add(n.values(tokens, line));
             n.params = params;
         }
         let (key, mut at, mut parent) = (n.key, node, n.parent);
-        let mut shown = node;
+        let (mut shown, mut settled) = (node, true);
         while parent != at {
-            let p = &mut self.nodes[parent as usize];
-            p.used = now;
-            if p.few {
-                p.lines = p.lines.saturating_add(1);
-                if p.lines.is_power_of_two() {
+            if self.nodes[parent as usize].few {
+                settled = false;
+                let row = self.row_mut(parent);
+                row.lines = row.lines.saturating_add(1);
+                if row.lines.is_power_of_two() {
                     self.decide_apart(parent);
                 }
             }
@@ -238,8 +238,25 @@ impl Miner {
             at = parent;
             parent = self.nodes[at as usize].parent;
         }
-        self.last = shown;
-        Found { template: self.nodes[shown as usize].public, line: mix(key), new: new && shown == node }
+        let template = self.nodes[shown as usize].public;
+        if settled {
+            let epoch = self.epoch;
+            let row = self.row_mut(node);
+            (row.shown, row.epoch) = (template, epoch);
+        }
+        self.last = node;
+        Found { template, line: mix(key), new: new && shown == node }
+    }
+
+    fn row_mut(&mut self, node: NodeId) -> &mut Row {
+        let at = self.rows.own(self.nodes[node as usize].key).expect("each node has a row");
+        self.rows.at_mut(at)
+    }
+
+    /// Lines that were this node's own.
+    fn lines_of(&self, node: NodeId) -> u32 {
+        let at = self.rows.own(self.nodes[node as usize].key);
+        at.map_or(0, |at| self.rows.at(at).lines)
     }
 
     /// The clock of what was not used for longest; it turns over.
@@ -270,6 +287,11 @@ impl Miner {
             self.changes.push(change);
         }
     }
+}
+
+/// Are the values of this line of a template, counted from one, summed up?
+fn is_summed(lines: u32) -> bool {
+    lines > 1 && (lines <= ALL_SUMMED || lines.is_multiple_of(ONE_SUMMED_OF))
 }
 
 #[cfg(test)]

@@ -30,17 +30,11 @@ pub struct Piece {
 }
 
 /// A line that was seen, or what several of them have in common (general).
-///
-/// What every line touches stands together in front: with very many templates, a line costs what it misses in the caches.
 #[derive(Default)]
-#[repr(C)]
 pub struct Node {
     pub key: u64,
     /// Under which it is known outside.
     pub public: u64,
-    pub lines: u32,
-    /// When it was last used, by [`super::Miner::now`].
-    pub used: u32,
     /// Tells this use of the slot from later ones; 0 = free.
     pub serial: u32,
     /// Itself, for a root.

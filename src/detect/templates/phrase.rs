@@ -120,7 +120,7 @@ impl Miner {
     pub(super) fn phrase_of(&self, hashes: &[u64]) -> Option<NodeId> {
         self.phrases.forms.iter().find_map(|form| {
             let key = key_around(hashes, form.middle(hashes.len())?);
-            self.by_key.get(&key).copied().filter(|node| self.nodes[*node as usize].phrase == form.before + 1)
+            self.rows.get(key).filter(|node| self.nodes[*node as usize].phrase == form.before + 1)
         })
     }
 
@@ -160,7 +160,7 @@ impl Miner {
 
     /// Merges all lines around a context, if they are enough.
     fn open_phrase(&mut self, form: Form, key: u64, enough: usize) {
-        if self.by_key.get(&key).is_some_and(|node| self.nodes[*node as usize].phrase > 0) {
+        if self.rows.get(key).is_some_and(|node| self.nodes[node as usize].phrase > 0) {
             return;
         }
         let lines = self.sharing(form, key);
@@ -168,11 +168,11 @@ impl Miner {
             return;
         }
         let first = lines[0].node;
-        let known = self.by_key.get(&key).copied().filter(|node| self.nodes[*node as usize].key == key);
+        let known = self.rows.get(key).filter(|node| self.nodes[*node as usize].key == key);
         let general = known.unwrap_or_else(|| {
             let (pieces, text) = self.nodes[first as usize].around(lines[0].middle.clone());
             let public = self.nodes[self.root(first) as usize].public;
-            let mut node = Node { key, public, used: self.now(), pieces, text, ..Node::default() };
+            let mut node = Node { key, public, pieces, text, ..Node::default() };
             node.shape = node.shape_of();
             self.create(node)
         });

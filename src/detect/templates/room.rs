@@ -20,22 +20,22 @@ impl Miner {
 
     fn oldest(&mut self, keep: NodeId) -> Option<NodeId> {
         let now = self.now();
-        let age = |n: &Node| now.wrapping_sub(n.used);
-        let mut oldest: Option<NodeId> = None;
-        let mut seen = 0;
-        for _ in 0..self.nodes.len() {
-            self.hand = (self.hand + 1) % self.nodes.len();
-            let n = &self.nodes[self.hand];
-            let id = self.hand as NodeId;
-            // What others are merged into lives as long as they do.
-            if n.serial == 0 || n.children > 0 || id == keep {
+        let rows = self.rows.all();
+        let (mut oldest, mut age, mut seen): (Option<NodeId>, u32, usize) = (None, 0, 0);
+        for _ in 0..rows.len() {
+            self.hand = (self.hand + 1) % rows.len();
+            let row = &rows[self.hand];
+            if !row.is_own() {
                 continue;
             }
-            if oldest.is_none_or(|o| age(n) > age(&self.nodes[o as usize])) {
-                oldest = Some(id);
-            }
             seen += 1;
-            if seen >= SAMPLE {
+            let (id, unused) = (row.node(), now.wrapping_sub(row.used));
+            // What others are merged into lives as long as they do.
+            let better = oldest.is_none() || unused > age;
+            if better && id != keep && self.nodes[id as usize].children == 0 {
+                (oldest, age) = (Some(id), unused);
+            }
+            if seen >= SAMPLE && oldest.is_some() {
                 break;
             }
         }
@@ -48,14 +48,15 @@ impl Miner {
         if parent != id {
             self.close_few(parent);
         }
+        let used = self.row_mut(id).used;
         let Node { key, shape, public, .. } = std::mem::take(&mut self.nodes[id as usize]);
         self.nodes[id as usize].parent = id;
         self.free.push(id);
-        self.by_key.remove(&key);
+        self.rows.remove(key);
         self.leave_shape(shape, id);
         let name = unmix(public);
-        if self.by_key.get(&name) == Some(&id) {
-            self.by_key.remove(&name);
+        if self.rows.get(name) == Some(id) {
+            self.rows.remove(name);
         }
         if parent == id {
             return self.note(Change::Forgotten(public));
@@ -63,6 +64,12 @@ impl Miner {
         let p = &mut self.nodes[parent as usize];
         p.children -= 1;
         self.moved.insert(key, p.key);
+        let now = self.now();
+        let above = self.row_mut(parent);
+        // It was used when its own were.
+        if now.wrapping_sub(used) < now.wrapping_sub(above.used) {
+            above.used = used;
+        }
         self.keep_name(self.root(parent));
     }
 
@@ -70,7 +77,7 @@ impl Miner {
     pub(super) fn keep_name(&mut self, id: NodeId) {
         let n = &self.nodes[id as usize];
         if n.serial != 0 && n.parent == id {
-            self.by_key.entry(unmix(n.public)).or_insert(id);
+            self.rows.name(unmix(n.public), id, n.key);
         }
     }
 

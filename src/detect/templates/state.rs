@@ -11,6 +11,7 @@ use super::{
     node::{Node, NodeId, Piece},
     params::Params,
     phrase,
+    rows::Row,
     scan::Kind,
 };
 
@@ -81,8 +82,8 @@ impl Miner {
             apart: n.apart,
             leaf: n.leaf,
             phrase: n.phrase,
-            lines: n.lines,
-            used: n.used,
+            lines: self.lines_of(id as NodeId),
+            used: self.rows.own(n.key).map_or(0, |at| self.rows.at(at).used),
             few: self.few_of(id as NodeId).iter().map(|f| place[*f as usize]).collect(),
             pieces: Bytes(n.pieces.iter().flat_map(packed).collect()),
             text: Bytes(n.text.to_vec()),
@@ -112,9 +113,13 @@ impl Miner {
         miner.evidence.restore_values(state.values);
         let count = state.nodes.len();
         for saved in &state.nodes {
-            let node = saved.node();
+            let mut node = saved.node();
             phrase::Form::of(&node).into_iter().for_each(|form| miner.phrases.know(form));
-            miner.create(node);
+            while miner.rows.own(node.key).is_some() {
+                node.key = mix(node.key);
+            }
+            let row = Row::own(node.key, miner.create(node), saved.lines, saved.used);
+            miner.rows.insert(row);
         }
         for (id, saved) in state.nodes.iter().enumerate() {
             let (id, parent) = (id as NodeId, saved.parent);
@@ -161,8 +166,6 @@ impl Saved {
             key: if whole { self.k } else { mix(self.k) },
             shape: self.shape,
             public: self.public,
-            lines: self.lines,
-            used: self.used,
             leaf: self.leaf,
             phrase: if whole && usize::from(self.phrase) <= pieces.len() { self.phrase } else { 0 },
             pieces: if whole { pieces } else { Box::default() },

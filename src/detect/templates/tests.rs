@@ -276,7 +276,7 @@ fn memory_is_bounded_and_the_busy_one_stays() {
         assert_eq!(miner.add(b"the one that stays busy").template, hot);
         assert!(miner.len() <= 200);
     }
-    assert!(miner.shapes.len() <= 200 && miner.by_key.len() <= 400);
+    assert!(miner.shapes.len() <= 200 && miner.rows.len() <= 600);
 }
 
 /// What a consumer that keys on template ids sees.
@@ -316,7 +316,7 @@ proptest! {
                 prop_assert!(!miner.text(*id).is_empty());
                 prop_assert_eq!(miner.resolve(*id), *id);
             }
-            prop_assert!(miner.len() <= 20 && consumer.0.len() <= 20 && miner.by_key.len() <= 40);
+            prop_assert!(miner.len() <= 20 && consumer.0.len() <= 20 && miner.rows.len() <= 60);
             let again = miner.add(line.as_bytes());
             prop_assert!(!again.new, "a line that was just seen is known");
             consumer.follow(&mut miner, again);
