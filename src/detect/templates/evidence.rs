@@ -63,31 +63,55 @@ pub struct Evidence {
 #[derive(Clone, Copy, Default)]
 struct Once {
     word: u32,
-    /// The node, and the position in the upper eight bits.
+    /// The node, the position above it, and in the upper bit whether it takes more than the usual proof.
     node_at: u32,
 }
 
-/// No position: there it takes more than the usual proof.
-const NOWHERE: u8 = u8::MAX;
+impl Once {
+    fn new(word: u32, node: NodeId, at: usize, hard: bool) -> Self {
+        Self { word, node_at: node | (at as u32) << 24 | u32::from(hard) << 31 }
+    }
+    fn node(self) -> NodeId {
+        self.node_at & (MAX_NODE as u32 - 1)
+    }
+    fn at(self) -> usize {
+        (self.node_at >> 24 & 0x7f) as usize
+    }
+    fn is_hard(self) -> bool {
+        self.node_at >> 31 == 1
+    }
+}
+
 /// Nodes are numbered below this.
 pub const MAX_NODE: usize = 1 << 24;
 
+/// Words around one rest: at one position mostly, at several where the rest has values at both.
 #[derive(Default)]
 struct Seen {
-    /// The words, cut to 32 bits, and where they were seen.
-    words: Vec<(u32, NodeId)>,
-    at: u8,
-    /// The nodes before this are merged already.
-    proven: u8,
+    /// With whether its node is merged already.
+    words: Vec<(Once, bool)>,
 }
 
 impl Seen {
-    fn unproven(&self) -> bool {
-        self.at != NOWHERE && usize::from(self.proven) < self.words.len()
+    fn at(&self, at: usize) -> impl Iterator<Item = Once> {
+        self.words.iter().map(|w| w.0).filter(move |w| w.at() == at)
     }
-    fn prove(&mut self) -> Vec<NodeId> {
-        self.proven = self.words.len() as u8;
-        self.words.iter().map(|w| w.1).collect()
+    /// Positions with enough words of which not all are merged, where the usual proof is enough.
+    fn unproven(&self, enough: usize) -> Vec<usize> {
+        let mut at: Vec<usize> =
+            self.words.iter().filter(|(w, proven)| !proven && !w.is_hard()).map(|(w, _)| w.at()).collect();
+        at.sort_unstable();
+        at.dedup();
+        at.retain(|at| self.at(*at).count() >= enough);
+        at
+    }
+    /// The nodes of a position; empty if all are merged already.
+    fn prove(&mut self, at: usize) -> Vec<NodeId> {
+        let mut news = false;
+        for (_, proven) in self.words.iter_mut().filter(|(word, _)| word.at() == at) {
+            news |= !std::mem::replace(proven, true);
+        }
+        if news { self.at(at).map(Once::node).collect() } else { Vec::new() }
     }
 }
 
@@ -203,40 +227,40 @@ impl Evidence {
         if self.once.get(line.key).is_some() {
             self.promote(line.key);
         }
-        let Some(seen) = self.several.get_mut(line.key).filter(|seen| seen.unproven()) else { return };
-        let mask = 1 << seen.at;
-        let mut nodes = seen.prove();
-        if !nodes.contains(&line.node) {
-            nodes.push(line.node);
-            proofs.push(Proof { key: line.key, mask, few: false, nodes });
+        let Some(seen) = self.several.get_mut(line.key) else { return };
+        for at in seen.unproven(1) {
+            let mut nodes = seen.prove(at);
+            if !nodes.contains(&line.node) {
+                nodes.push(line.node);
+                proofs.push(Proof { key: line.key, mask: 1 << at, few: false, nodes });
+            }
         }
     }
 
     /// Makes room for several words where one was seen.
     fn promote(&mut self, rest: u64) {
-        let Some(Once { word, node_at }) = self.once.get(rest) else { return };
+        let Some(once) = self.once.get(rest) else { return };
         self.once.remove(rest);
-        let words = vec![(word, node_at & (MAX_NODE as u32 - 1))];
-        self.several.insert(rest, Seen { words, at: (node_at >> 24) as u8, proven: 0 });
+        self.several.insert(rest, Seen { words: vec![(once, false)] });
     }
 
     /// Notes a word around a rest; how many were seen there so far?
-    fn see(&mut self, rest: u64, at: u8, word: u32, node: NodeId) -> usize {
+    fn see(&mut self, rest: u64, new: Once) -> usize {
+        let same = |old: Once| old.word == new.word && old.at() == new.at();
         if let Some(seen) = self.several.get_mut(rest) {
-            seen.at = at;
-            if seen.words.len() < MAX_NODES && !seen.words.iter().any(|w| w.0 == word) {
-                seen.words.push((word, node));
+            if seen.words.len() < MAX_NODES && !seen.words.iter().any(|old| same(old.0)) {
+                seen.words.push((new, false));
             }
-            return seen.words.len();
+            return seen.at(new.at()).count();
         }
         match self.once.get(rest) {
-            Some(once) if once.word == word => 1,
+            Some(once) if same(once) => 1,
             Some(_) => {
                 self.promote(rest);
-                self.see(rest, at, word, node)
+                self.see(rest, new)
             }
             None => {
-                self.once.insert(rest, Once { word, node_at: node | u32::from(at) << 24 });
+                self.once.insert(rest, new);
                 1
             }
         }
@@ -255,13 +279,15 @@ impl Evidence {
         let suspect = line.pieces[i].kind == Kind::Suspect;
         let rest = without(line.key, i, hash);
         let open = i >= 2 && self.slot(line, i, rest, names, proofs);
-        let at = if names || capitals { NOWHERE } else { i as u8 };
-        let count = self.see(rest, at, hash as u32, line.node);
+        let count = self.see(rest, Once::new(hash as u32, line.node, i, names || capitals));
         if others == 0 {
             return;
         }
-        let words = self.several.get_mut(rest).map(|seen| &*seen.words).unwrap_or_default();
-        let known = || count > 1 && words.iter().all(|w| self.values.peek(short(u64::from(w.0))).is_some());
+        let several = self.several.peek(rest);
+        let known = || {
+            let is_value = |w: Once| self.values.peek(short(u64::from(w.word))).is_some();
+            count > 1 && several.is_some_and(|seen| seen.at(i).all(is_value))
+        };
         let (enough, few) = match () {
             () if (!names || others >= TWIN || later && suspect) && exists(rest) => (1, false),
             () if names && others >= TWIN && line.pieces[i].flags & COMPOUND != 0 => (ENOUGH, false),
@@ -278,13 +304,13 @@ impl Evidence {
         let Some(seen) = self.several.get_mut(rest) else {
             return proofs.push(Proof { key: rest, mask, few, nodes: vec![line.node] });
         };
-        if count == usize::from(seen.proven) {
+        let nodes = seen.prove(i);
+        if nodes.is_empty() {
             return;
         }
-        let nodes = seen.prove();
         if count > 1 && !few {
-            for (word, _) in &seen.words {
-                *self.values.entry(short(u64::from(*word))) = ();
+            for word in seen.at(i) {
+                *self.values.entry(short(u64::from(word.word))) = ();
             }
         }
         proofs.push(Proof { key: rest, mask, few, nodes });
@@ -316,9 +342,10 @@ impl Evidence {
         }
         // What was seen before the slot was known to be open.
         for (rest, _) in slot.rests.drain(..) {
-            let enough = |seen: &&mut Seen| seen.unproven() && seen.words.len() >= ENOUGH_IN_OPEN_SLOT;
-            let Some(seen) = self.several.get_mut(rest).filter(enough) else { continue };
-            proofs.push(Proof { key: rest, mask: 1 << seen.at, few: false, nodes: seen.prove() });
+            let Some(seen) = self.several.get_mut(rest) else { continue };
+            for at in seen.unproven(ENOUGH_IN_OPEN_SLOT) {
+                proofs.push(Proof { key: rest, mask: 1 << at, few: false, nodes: seen.prove(at) });
+            }
         }
         true
     }

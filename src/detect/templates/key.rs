@@ -15,6 +15,14 @@ pub fn key_of(tokens: &[Token]) -> u64 {
     mix(tokens.len() as u64).wrapping_add(sum)
 }
 
+pub fn key_of_hashes(hashes: &[u64]) -> u64 {
+    let sum = hashes
+        .iter()
+        .zip(&FACTORS)
+        .fold(0_u64, |sum, (hash, factor)| sum.wrapping_add(hash.wrapping_mul(*factor)));
+    mix(hashes.len() as u64).wrapping_add(sum)
+}
+
 /// The identity with a variable instead of the word with this hash at position `i`.
 pub fn without(key: u64, i: usize, hash: u64) -> u64 {
     key.wrapping_add(VAR_HASH.wrapping_sub(hash).wrapping_mul(FACTORS[i]))

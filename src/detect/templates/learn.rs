@@ -117,6 +117,7 @@ impl Miner {
     fn generalise(&mut self, node: NodeId) {
         let mut work = vec![node];
         while let Some(id) = work.pop() {
+            self.note_tail(id);
             let n = &self.nodes[id as usize];
             let hashes = n.hashes();
             let envelope = self.envelope.depth(&hashes);

@@ -21,6 +21,7 @@ mod rows;
 mod scan;
 mod state;
 mod table;
+mod tails;
 
 use std::collections::HashMap;
 
@@ -34,8 +35,8 @@ pub use params::{Params, Summary, number};
 use phrase::Phrases;
 use rows::{Row, Rows};
 use scan::{Scanner, Token};
-use table::Aged;
 pub use table::KeyMap;
+use table::{Aged, Recent};
 
 /// Names a template within its service; made from its oldest line, so it is the same after a restart.
 pub type TemplateId = u64;
@@ -85,6 +86,8 @@ pub struct Miner {
     envelope: Envelope,
     evidence: Evidence,
     phrases: Phrases,
+    /// By identity without the last field: a node that has one.
+    tails: Recent<NodeId>,
     changes: Vec<Change>,
     hashes: Vec<u64>,
     /// The node of the last line.
@@ -127,6 +130,7 @@ impl Miner {
             envelope: Envelope::default(),
             evidence: Evidence::new(max),
             phrases: Phrases::new(max),
+            tails: Recent::new(max),
             changes: Vec::new(),
             hashes: Vec::new(),
             last: 0,

@@ -29,6 +29,12 @@ pub struct Piece {
     pub length: u16,
 }
 
+impl Piece {
+    pub fn is_numbered(&self) -> bool {
+        self.flags & NUMBERED != 0
+    }
+}
+
 /// A line that was seen, or what several of them have in common (general).
 #[derive(Default)]
 pub struct Node {

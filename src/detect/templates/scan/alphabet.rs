@@ -56,6 +56,17 @@ pub fn is_unit(word: &[u8]) -> bool {
         | b"hz" | b"khz" | b"mhz" | b"ghz" | b"bps" | b"kbps" | b"mbps" | b"gbps" | b"am" | b"pm" | b"utc" | b"gmt")
 }
 
+/// `MB/s`, `requests/min`: so many of something in a time.
+pub fn is_rate(word: &[u8]) -> bool {
+    let Some(slash) = word.iter().position(|b| *b == b'/') else { return false };
+    let (of, per) = (&word[..slash], &word[slash + 1..]);
+    !of.is_empty()
+        && of.iter().all(u8::is_ascii_alphabetic)
+        && [&b"s"[..], b"sec", b"second", b"min", b"minute", b"h", b"hour", b"day"]
+            .iter()
+            .any(|unit| per.eq_ignore_ascii_case(unit))
+}
+
 /// `android.intent.action.SCREEN_ON`: the last part is one of a known set.
 pub fn constant_name(word: &[u8]) -> bool {
     let last = word.rsplit(|b| *b == b'.').next().unwrap_or_default();

@@ -6,8 +6,9 @@ use super::{
     alphabet::is_unit,
 };
 
-/// The longest group of tokens whose repetition is seen.
+/// The longest group of tokens whose repetition is seen, and the same of groups that end with a bracket.
 const MAX_PERIOD: usize = 6;
+const MAX_BRACKETED: usize = 12;
 
 impl Cursor<'_> {
     /// Adds a token; runs and lists of variables are one, as are repeated groups that hold one.
@@ -21,6 +22,18 @@ impl Cursor<'_> {
                 && matches!(self.line[sep.start as usize], b',' | b'-' | b'/' | b'+' | b'&' | b'~')
             {
                 tokens.pop();
+            }
+            if let [.., name, colon, part] = tokens.as_mut_slice()
+                && part.kind == Kind::Suspect
+                && !part.spaced
+                && spaced
+                && name.kind != Kind::Punct
+                && colon.kind == Kind::Punct
+                && !colon.spaced
+                && self.line[colon.start as usize] == b':'
+            {
+                // `tool:all 1.2`, as `tool:amd64 1.2` is.
+                (part.kind, part.hash, part.caps) = (Kind::Var, VAR_HASH, false);
             }
             if let Some(last) = tokens.last_mut()
                 && last.kind == Kind::Var
@@ -46,6 +59,9 @@ impl Cursor<'_> {
             end: end as u32,
             hash,
         });
+        if matches!(kind, Kind::Word | Kind::Suspect) && spaced {
+            self.transition();
+        }
         if kind == Kind::Punct && matches!(self.line[start], b')' | b']') {
             self.listed();
             self.restated();
@@ -53,41 +69,59 @@ impl Cursor<'_> {
         repeated(&mut self.s.tokens, self.line);
     }
 
-    /// `(54, powerd)`: what stands beside a value in a list of single words is a value.
+    /// `NEW -> OPEN`: both are states.
+    fn transition(&mut self) {
+        let line = self.line;
+        let mark = |t: &Token, byte| t.kind == Kind::Punct && line[t.start as usize] == byte;
+        let [.., from, dash, tip, to] = self.s.tokens.as_mut_slice() else { return };
+        let arrow = mark(dash, b'-') && mark(tip, b'>') && dash.spaced && !tip.spaced && to.spaced;
+        if !arrow || from.kind == Kind::Punct {
+            return;
+        }
+        for state in [from, to] {
+            (state.kind, state.hash, state.caps) = (Kind::Var, VAR_HASH, false);
+        }
+        let tokens = &mut self.s.tokens;
+        if let [.., before, from, _, _, _] = tokens.as_mut_slice()
+            && before.kind == Kind::Var
+        {
+            before.end = from.end;
+            tokens.remove(tokens.len() - 4);
+        }
+    }
+
+    /// `(54, powerd)`: what stands beside a value in a list of single words is a value; `[red, blue]` and `Set(red, blue)`
+    /// are values however many.
     pub(super) fn listed(&mut self) {
         let tokens = &mut self.s.tokens;
-        let mut at = tokens.len() - 1;
-        let mut values = 0;
-        let mut items = 0;
-        while at > 0 {
-            let item = &tokens[at - 1];
-            if item.kind == Kind::Punct {
-                return;
-            }
+        let mark = |t: &Token| (t.kind == Kind::Punct).then_some(self.line[t.start as usize]);
+        let mut first = tokens.len() - 1;
+        let (mut values, mut items) = (0, 0);
+        loop {
+            let [.., before, item] = &tokens[..first] else { return };
             values += usize::from(item.kind == Kind::Var);
             items += 1;
-            let Some(before) = at
-                .checked_sub(2)
-                .map(|i| self.line[tokens[i].start as usize])
-                .filter(|_| tokens[at - 2].kind == Kind::Punct)
-            else {
-                return;
-            };
-            match before {
-                b',' => at -= 2,
-                b'(' | b'[' => {
-                    if items > 1 && values > 0 {
-                        let (first, last) = (at - 1, tokens.len() - 1);
-                        let end = tokens[last - 1].end;
-                        tokens[first] =
-                            Token { kind: Kind::Var, hash: VAR_HASH, end, caps: false, ..tokens[first] };
-                        tokens.swap(first + 1, last);
-                        tokens.truncate(first + 2);
-                    }
-                    return;
-                }
+            first -= 1;
+            match mark(before) {
+                _ if mark(item).is_some() => return,
+                Some(b',') => first -= 1,
+                Some(b'(' | b'[') => break,
+                // `(task 7, elm, 12)`: the first item has a name.
+                None if item.kind == Kind::Var && items > 1 => break,
                 _ => return,
             }
+        }
+        let named = match &tokens[..first] {
+            [.., of, open] => mark(open) == Some(b'(') && !open.spaced && mark(of).is_none(),
+            _ => false,
+        };
+        let square = mark(&tokens[first - 1]) == Some(b'[');
+        if items > 1 && (values > 0 || named || square) {
+            let last = tokens.len() - 1;
+            let end = tokens[last - 1].end;
+            tokens[first] = Token { kind: Kind::Var, hash: VAR_HASH, end, caps: false, ..tokens[first] };
+            tokens.swap(first + 1, last);
+            tokens.truncate(first + 2);
         }
     }
 
@@ -110,8 +144,10 @@ impl Cursor<'_> {
 /// Drops the last group of tokens when it says the same as the one before: a list of any length has one shape.
 fn repeated(tokens: &mut Vec<Token>, line: &[u8]) {
     let n = tokens.len();
-    let Some(last) = tokens.last().map(|t| t.hash) else { return };
-    for k in 1..=MAX_PERIOD.min(n / 2) {
+    let Some(Token { kind, hash: last, start, .. }) = tokens.last().copied() else { return };
+    let closes = kind == Kind::Punct && matches!(line[start as usize], b')' | b']');
+    let longest = if closes { MAX_BRACKETED } else { MAX_PERIOD };
+    for k in 1..=longest.min(n / 2) {
         if tokens[n - 1 - k].hash == last {
             let (before, group) = tokens[n - 2 * k..].split_at(k);
             if group.iter().any(|t| t.kind == Kind::Var)

@@ -8,7 +8,7 @@ mod word;
 use memchr::memchr;
 
 use super::fields;
-use alphabet::{DELIM, DIGIT, SPACE, STOP, class};
+use alphabet::{ALPHA, DELIM, DIGIT, SPACE, STOP, class, is_word};
 
 /// What a token looks like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -191,6 +191,19 @@ impl Cursor<'_> {
                     return self.value_until(end);
                 }
             }
+            b'(' if (self.spaced || self.value != Value::No) && self.absent(start).is_some() => {
+                let end = self.absent(start).unwrap_or(start + 1);
+                return self.value_until(end);
+            }
+            b'(' if self.spaced && self.is_command_next() => {
+                if let Some(end) = self.closing(start).filter(|end| *end > start + 2) {
+                    self.push(Kind::Punct, start, start + 1);
+                    self.push(Kind::Var, start + 1, end - 1);
+                    self.push(Kind::Punct, end - 1, end);
+                    self.at = end;
+                    return;
+                }
+            }
             b'(' if self.spaced && self.byte(start + 1) == b')' => {
                 self.push(Kind::Punct, start, start + 1);
                 self.push(Kind::Var, start + 1, start + 1);
@@ -213,6 +226,13 @@ impl Cursor<'_> {
                 return self.value_until(end);
             }
             b'<' | b'>' if self.spaced && self.compared(start) => return,
+            b'<' if let Some(end) = self.element(start) => return self.value_until(end),
+            b':' if let Some(end) = self.colons(start) => return self.value_until(end),
+            b',' | b';' if self.spaced && self.is_after(b':') => {
+                // `server: , request: …`: an empty value is a value.
+                self.push(Kind::Var, start, start);
+                self.spaced = false;
+            }
             _ => {}
         }
         if self.value == Value::Assigned
@@ -240,6 +260,49 @@ impl Cursor<'_> {
         self.push(Kind::Var, self.at, end);
         self.at = end;
         self.value = Value::No;
+    }
+
+    /// Is the last token this mark?
+    fn is_after(&self, mark: u8) -> bool {
+        self.s.tokens.last().is_some_and(|t| t.kind == Kind::Punct && self.line[t.start as usize] == mark)
+    }
+
+    /// `(null)`, as programs in C print what is not there.
+    fn absent(&self, start: usize) -> Option<usize> {
+        let text = &self.line[start..self.to];
+        let words = [&b"(null)"[..], b"(nil)", b"(none)"];
+        let is = |word: &&&[u8]| text.get(..word.len()).is_some_and(|t| t.eq_ignore_ascii_case(word));
+        words.iter().find(is).map(|word| start + word.len())
+    }
+
+    /// Where an address ends that begins with colons: `::1`.
+    fn colons(&self, start: usize) -> Option<usize> {
+        let apart =
+            self.spaced || self.value == Value::Assigned || start == 0 || !is_word(self.line[start - 1]);
+        if self.byte(start + 1) != b':' || !apart {
+            return None;
+        }
+        let text = &self.line[start..self.to];
+        let end =
+            start + text.iter().take_while(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')).count();
+        (end > start + 2 && !is_word(self.byte(end))).then_some(end)
+    }
+
+    /// Where an XML element ends that begins here.
+    fn element(&self, start: usize) -> Option<usize> {
+        let text = &self.line[start..self.to.min(start + MAX_BYTES)];
+        let name = text[1..].iter().take_while(|b| is_word(**b) && **b != b'/').count();
+        let after = *text.get(name + 1)?;
+        if name == 0 || class(text[1]) != ALPHA || !matches!(after, b' ' | b'/' | b'>') {
+            return None;
+        }
+        let close = text.iter().position(|b| *b == b'>')?;
+        if text[close - 1] == b'/' {
+            return Some(start + close + 1);
+        }
+        let is_end = |w: &[u8]| w[..2] == *b"</" && w[2..name + 2] == text[1..=name] && w[name + 2] == b'>';
+        let end = text[close..].windows(name + 3).position(is_end)?;
+        Some(start + close + end + name + 3)
     }
 
     /// `<1`, `>= 5`, in `lifetime <1 sec`, is part of the number.

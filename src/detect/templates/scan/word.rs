@@ -5,7 +5,7 @@ use super::{
     Cursor, Kind, Value,
     alphabet::{
         ALPHA, DAYS, DELIM, DIGIT, MONTHS, SPACE, STOP, class, constant_name, exception_name, hexadecimal,
-        is_unit, is_word,
+        is_rate, is_unit, is_word,
     },
 };
 
@@ -26,6 +26,9 @@ struct Read {
 /// How statements of SQL begin, and what they hold too.
 const STATEMENTS: [(&[u8], &[u8]); 4] =
     [(b"select", b" from "), (b"insert", b" into "), (b"update", b" set "), (b"delete", b" from ")];
+
+/// Names of fields that hold a command.
+const COMMANDS: [&[u8]; 5] = [b"command", b"cmd", b"cmdline", b"commandline", b"exec"];
 
 /// Names of hosts, classes and packages have two dots and more.
 fn is_name(word: &[u8], dots: usize) -> bool {
@@ -69,7 +72,7 @@ impl Cursor<'_> {
                 && word.len() > 1
                 && (word[0] == b'/' || word.starts_with(b"./") || word.starts_with(b"~/")));
         let variable = flags & DIGIT != 0 || path || odd || self.literal(word, value) || hexadecimal(word);
-        if flags & (ALPHA | DIGIT) == 0 && !variable {
+        if flags & (ALPHA | DIGIT) == 0 && !variable && word != b"_" {
             // `-`, `...`: a mark, whatever its length; `****` hides a value.
             let hidden =
                 self.line[start..full].len() > 2 && self.line[start..full].iter().all(|b| *b == b'*');
@@ -88,6 +91,12 @@ impl Cursor<'_> {
             && !odd
             && class(word[0]) == ALPHA
             && self.byte(full + 1) != b'=';
+        if (value == Value::Assigned || self.is_after(b':')) && self.is_command_next() {
+            let end = self.command_end(start);
+            self.push(Kind::Var, start, end);
+            self.at = end;
+            return;
+        }
         if let Some(text) = self.query(start, word, value) {
             self.push(Kind::Var, start, text);
             self.at = text;
@@ -95,9 +104,15 @@ impl Cursor<'_> {
         }
         let kind = if key {
             return self.numbered_key(start, end);
-        } else if variable || self.calendar(word, end) || is_name(word, dots) || self.index(start, end) {
+        } else if variable
+            || self.calendar(word, end)
+            || self.host(start, end)
+            || is_name(word, dots)
+            || self.index(start, end)
+        {
             Kind::Var
         } else if (value != Value::No && self.byte(end) != b'(')
+            || (value == Value::Assigned && full == end && self.closing(end).is_some())
             || (dots > 1 && !exception_name(word))
             || self.argument(start, end)
         {
@@ -110,8 +125,14 @@ impl Cursor<'_> {
             if value == Value::Assigned
                 && end == full
                 && matches!(self.byte(end), b'(' | b'{' | b'[')
-                && let Some(close) = self.closing(end)
+                && let Some(mut close) = self.closing(end)
             {
+                // `relay=mx.shop[10.0.0.7]:25`
+                while is_word(self.byte(close))
+                    || self.byte(close) == b':' && class(self.byte(close + 1)) == DIGIT
+                {
+                    close += 1;
+                }
                 self.push(Kind::Var, start, close);
                 self.at = close;
                 return;
@@ -191,7 +212,9 @@ impl Cursor<'_> {
         match byte {
             _ if end == start => false,
             b'\'' => class(self.line[end - 1]) & ALPHA != 0 && class(next) & ALPHA != 0,
-            b':' if next == b'/' && self.byte(end + 2) == b'/' => true,
+            b':' if next == b'/' => {
+                self.byte(end + 2) == b'/' || self.line[start..end].eq_ignore_ascii_case(b"file")
+            }
             b':' if next == b':' => is_word(self.byte(end + 2)),
             b':' if self.line[end - 1] == b':' => is_word(next),
             b':' if next == b'\\' => true,
@@ -247,10 +270,54 @@ impl Cursor<'_> {
             }
     }
 
+    /// `Nov 21 10:00:00 web sshd[7]: …`: the host, between the time and what tells (RFC 3164).
+    fn host(&self, start: usize, end: usize) -> bool {
+        let [when] = self.s.tokens.as_slice() else { return false };
+        let named = class(self.line[when.start as usize]) == ALPHA;
+        let mut at = end + 1;
+        while is_word(self.byte(at)) && at < self.to {
+            at += 1;
+        }
+        let tag = when.kind == Kind::Var && start == when.end as usize + 1 && at > end + 1;
+        let pid = self.byte(at) == b'[';
+        if pid {
+            at += 1;
+            while class(self.byte(at)) == DIGIT {
+                at += 1;
+            }
+            at += 1;
+        }
+        tag && self.byte(end) == b' ' && (named || pid) && self.byte(at) == b':' && self.byte(at + 1) == b' '
+    }
+
     /// `0000:00:1d.0[A]`: a word in brackets that follow a value.
     fn index(&self, start: usize, end: usize) -> bool {
         let [.., of, _] = self.s.tokens.as_slice() else { return false };
         of.kind == Kind::Var && of.end as usize + 1 == start && self.argument(start, end)
+    }
+
+    /// Is what was read last the name of a field that holds a command with its arguments, and the mark after it?
+    pub(super) fn is_command_next(&self) -> bool {
+        let mut words = self.s.tokens.iter().rev().skip_while(|t| t.kind == Kind::Punct);
+        words.next().is_some_and(|t| {
+            let name = &self.line[t.start as usize..t.end as usize];
+            t.kind == Kind::Word && COMMANDS.iter().any(|command| name.eq_ignore_ascii_case(command))
+        })
+    }
+
+    /// Where a command ends that begins here: at the next field, or with the line.
+    fn command_end(&self, start: usize) -> usize {
+        let text = &self.line[start..self.to];
+        let text = &text[..text.iter().position(|b| *b == b'\n').unwrap_or(text.len())];
+        let mut at = start;
+        for word in text.split(|b| *b == b' ') {
+            let name = word.iter().take_while(|b| b.is_ascii_alphabetic() || **b == b'_').count();
+            if at > start && name > 0 && word.get(name) == Some(&b'=') {
+                return at - 1;
+            }
+            at += word.len() + 1;
+        }
+        start + text.trim_ascii_end().len()
     }
 
     /// Where a statement of SQL ends that begins here, after a mark.
@@ -344,7 +411,7 @@ impl Cursor<'_> {
             return false;
         }
         let word = &self.line[start..end];
-        if word.len() > 12 || !is_unit(word) {
+        if !is_rate(word) && (word.len() > 12 || !is_unit(word)) {
             return false;
         }
         // `seconds(s)` and the like stay text.
