@@ -19,7 +19,7 @@ use crate::{
     clock,
     config::Settings,
     metrics,
-    model::{Actor, MessageState, Phrase, Said, Seconds, Stage, TimelineKind, Verb},
+    model::{Actor, Incident, MessageState, Phrase, Said, Seconds, Stage, TimelineKind, Verb},
     retry::Backoff,
     store::{
         self, Store,
@@ -251,17 +251,19 @@ async fn deliver_claimed(deps: &Deps, route: &Route, claimed: Claimed, now: Time
 
 async fn deliver(deps: &Deps, route: &Route, claimed: Claimed, now: Timestamp) -> store::Result<Outcome> {
     let mut tx = deps.store.read_few().await?;
-    let view = IncidentView::load(&mut tx, &claimed.message.incident_id).await?;
-    drop(tx);
-    let Some(view) = view else {
+    let Some(incident) = store::incidents::get(&mut tx, &claimed.message.incident_id).await? else {
+        drop(tx);
         return give_up(deps, claimed, i64::MAX, MessageState::Suppressed, "the incident is gone", None)
             .await;
     };
-    if let Some((clause, why)) = held_back(&view, route, &claimed) {
-        let version = view.incident.version;
-        let about = Some((view.incident.id.as_str(), clause));
-        return give_up(deps, claimed, version, MessageState::Suppressed, &why, about).await;
+    // Before the rest is read: of what nobody is told of, most needs no more.
+    if let Some((clause, why)) = held_back(&incident, route, &claimed) {
+        drop(tx);
+        let about = Some((incident.id.as_str(), clause));
+        return give_up(deps, claimed, incident.version, MessageState::Suppressed, &why, about).await;
     }
+    let view = IncidentView::of(&mut tx, incident).await?;
+    drop(tx);
     if let Some(until) = first_wait(deps, &view, &claimed).filter(|until| *until > now) {
         let mut tx = deps.store.write().await?;
         messages::postpone(&mut tx, claimed, until).await?;
@@ -289,8 +291,7 @@ fn tried(claimed: &Claimed) -> bool {
 }
 
 /// Why people are not told now: the clause and the reason. A message that they have goes on being edited, but for flapping.
-fn held_back(view: &IncidentView, route: &Route, claimed: &Claimed) -> Option<(&'static str, String)> {
-    let i = &view.incident;
+fn held_back(i: &Incident, route: &Route, claimed: &Claimed) -> Option<(&'static str, String)> {
     let told = claimed.message.sent_version > 0;
     if i.flapping && told && claimed.shows_flapping {
         return Some(("correlate.flap_count", "flapping: held back until it calms down".into()));

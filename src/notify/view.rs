@@ -35,12 +35,11 @@ pub struct IncidentView {
 }
 
 impl IncidentView {
-    /// Reads it in the caller's transaction; `None` if there is no such incident (any more).
-    pub async fn load(tx: &mut Tx, id: &str) -> store::Result<Option<Self>> {
-        let Some(incident) = store::incidents::get(tx, id).await? else { return Ok(None) };
+    /// Reads the parts in the caller's transaction, which read the incident.
+    pub async fn of(tx: &mut Tx, incident: Incident) -> store::Result<Self> {
+        let id = incident.id.as_str();
         let messages = store::messages::of(tx, id).await?;
-        Ok(Some(Self {
-            incident,
+        Ok(Self {
             alerts: store::alerts::of(tx, id, store::alerts::LOOKED_AT).await?,
             diagnosis: store::diagnoses::latest(tx, id).await?,
             evidence: store::evidence::of(tx, id).await?,
@@ -48,6 +47,7 @@ impl IncidentView {
             run: store::runs::of(tx, id).await?.into_iter().max_by_key(|r| r.started_at),
             timeline: store::timeline::newest_of(tx, id, &SAID_ELSEWHERE, TIMELINE).await?,
             unreached: messages.into_iter().filter(|m| m.unreached).map(|m| m.channel).collect(),
-        }))
+            incident,
+        })
     }
 }

@@ -82,8 +82,8 @@ async fn one(
                 samples.iter().try_for_each(|sample| file.add(sample))?;
                 left_out += out;
                 start += count * step;
-                steps = (steps * 2).min(MOST_STEPS);
             }
+            // For good: each answer that is too long is a long one.
             Err(Refused::TooMuch(_)) if count > 1 => steps = count / 2,
             Err(Refused::TooMuch(why) | Refused::For(why)) => return Err(why),
         }
