@@ -44,7 +44,7 @@ pub struct Detect {
     pub max_templates: usize,
     /// Metric series that are watched for one service; more are dropped and counted.
     pub max_series: usize,
-    /// Metric series that are watched over all services, 1.5 KB each; more are dropped and counted.
+    /// Metric series that are watched over all services, 1 KB each and their names; more are dropped and counted.
     pub max_all_series: usize,
     /// Spans, and log lines that name their trace, that are kept of the last hour; beyond it whole traces are left out and
     /// counted.

@@ -20,8 +20,10 @@ pub struct LogSilence {
     variance: f64,
     longest: f64,
     lines: f64,
-    /// Seconds without the template in which the source was alive.
+    /// Seconds without the template in which the source was alive, and the lines that would have come in them if these hours
+    /// were as on other days; NaN where that is not known.
     silent: f64,
+    missed: f64,
     open: Option<i64>,
 }
 
@@ -31,6 +33,8 @@ const MEMORY: f64 = 50.0;
 /// Silence shorter than this is never told, nor is that of a template rarer than the second.
 const SHORTEST: f64 = 5.0;
 const LONGEST: f64 = 1800.0;
+/// The share of its usual lines of which fewer are few.
+const FEW: f64 = 0.5;
 
 impl TemplateDetector for LogSilence {
     fn second(&mut self, closed: &Closed<'_>) -> Option<Verdict> {
@@ -39,7 +43,11 @@ impl TemplateDetector for LogSilence {
             return self.seen(closed.second, count);
         }
         self.last?;
-        self.silent += f64::from(u8::from(closed.source.alive(closed.second)));
+        if closed.source.alive(closed.second) {
+            let rate = closed.template.season.as_ref().and_then(|season| season.rate(closed.second));
+            self.silent += 1.0;
+            self.missed += rate.unwrap_or(f64::NAN);
+        }
         match self.open {
             Some(since) => self.gone(closed, since),
             None => self.onset(closed),
@@ -48,7 +56,7 @@ impl TemplateDetector for LogSilence {
 
     fn resumed(&mut self, second: i64) {
         self.last = self.last.map(|_| second);
-        self.silent = 0.0;
+        (self.silent, self.missed) = (0.0, 0.0);
     }
 }
 
@@ -61,12 +69,14 @@ impl LogSilence {
     fn seen(&mut self, second: i64, count: u64) -> Option<Verdict> {
         let gap = self.last.replace(second).map(|last| (second - last) as f64);
         let silent = std::mem::take(&mut self.silent);
+        let missed = std::mem::take(&mut self.missed);
         if let Some(since) = self.open.take() {
             let detail = json!({ "ended": "it is back", "silent_seconds": second - since });
             return Some(Verdict::End { detail, adapt: false });
         }
-        // A gap with the source away teaches nothing.
-        if let Some(gap) = gap.filter(|gap| silent + 1.0 >= *gap) {
+        // A gap with the source away teaches nothing, nor does one in which few lines were to be expected.
+        let usual = self.gaps >= ENOUGH && missed < FEW * silent / self.mean;
+        if let Some(gap) = gap.filter(|gap| silent + 1.0 >= *gap && !usual) {
             self.learn(gap, count as f64);
         }
         None
@@ -86,9 +96,8 @@ impl LogSilence {
             return None;
         }
         let limit = self.limit(closed)?;
-        // Where it was quiet at this hour on the last days, it may be again.
-        let rate = closed.template.season.as_ref().and_then(|season| season.rate(closed.second));
-        let usual_now = rate.is_some_and(|rate| rate * self.silent < self.surprise(closed));
+        // Where it was quiet at these hours on other days, it may be again.
+        let usual_now = self.missed < self.surprise(closed);
         if self.silent <= limit || usual_now {
             return None;
         }

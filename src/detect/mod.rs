@@ -7,6 +7,7 @@
 
 mod clock;
 mod counts;
+mod eighths;
 mod history;
 mod log_burst;
 mod log_errors;

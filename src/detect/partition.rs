@@ -76,7 +76,8 @@ pub struct Partition {
 #[derive(Serialize, Deserialize)]
 struct Service {
     logs: Option<Source>,
-    series: HashMap<u64, Series>,
+    /// Boxed, for a map has room for twice as many.
+    series: HashMap<u64, Box<Series>>,
     gaps: BTreeMap<String, Gap>,
     last_arrival: Timestamp,
     /// When a series was last refused for want of room, and how many samples were so far.
@@ -95,7 +96,7 @@ const MAX_SERIES_SHOWN: usize = 50;
 const SET_BACK: std::time::Duration = std::time::Duration::from_secs(60);
 const MAX_LOST: usize = 16;
 /// Changes with what is saved and what it means; a state of another format is not used.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 impl Partition {
     pub fn new(settings: &Detect, partitions: usize) -> Self {
@@ -152,7 +153,7 @@ impl Partition {
     pub fn open(&self) -> impl Iterator<Item = &str> {
         self.services.values().flat_map(|service| {
             let logs = service.logs.iter().flat_map(Source::open);
-            logs.chain(service.series.values().filter_map(Series::open))
+            logs.chain(service.series.values().filter_map(|series| series.open()))
         })
     }
 
@@ -227,7 +228,8 @@ impl Partition {
             self.series -= 1;
         }
         self.series += 1;
-        service.series.entry(key).or_insert_with(|| Series::new(sample)).sample(sample, now, &allowed, out);
+        let series = service.series.entry(key).or_insert_with(|| Box::new(Series::new(sample)));
+        series.sample(sample, now, &allowed, out);
         None
     }
 
@@ -388,7 +390,7 @@ impl Service {
     /// What came for it was lost for a while: no gap in what arrives means anything about that time.
     fn interrupted(&mut self) {
         self.logs.iter_mut().for_each(Source::interrupted);
-        self.series.values_mut().for_each(Series::interrupted);
+        self.series.values_mut().for_each(|series| series.interrupted());
     }
 
     /// Lets the series that has been silent the longest make room, if that is longer than `idle`: pods come and go.

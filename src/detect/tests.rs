@@ -344,6 +344,64 @@ fn what_bursts_every_night_is_usual_at_that_hour() {
 }
 
 #[test]
+fn what_bursts_every_monday_is_usual_on_mondays_and_more_is_not() {
+    let mut sim = Sim::new(&Detect::default());
+    let day = |sim: &mut Sim, seconds: i64, rows: i64| {
+        let morning = sim.now;
+        sim.run(seconds, |sim, tenth| {
+            if tenth % 10 == 0 {
+                business(sim, tenth);
+            }
+            if (2000..2000 + rows).contains(&tenth) {
+                sim.log(LogLevel::Warn, &format!("report is slow: row {tenth}"));
+            }
+        });
+        sim.now = morning + 86_400_000;
+        let told = std::mem::take(&mut sim.events);
+        told.iter().filter(|e| e.kind == AnomalyKind::LogBurst && e.ended_at.is_none()).count()
+    };
+    let mut onsets = Vec::new();
+    // What is usual of the hour that was watched last must have forgotten the Monday before.
+    for (rows, rest) in [(40, 1200), (40, 1200), (40, 1200), (40, 6000), (400, 60)] {
+        onsets.push(day(&mut sim, 300, rows));
+        assert_eq!((1..7).map(|_| day(&mut sim, rest, 0)).sum::<usize>(), 0);
+    }
+    assert_eq!(
+        onsets,
+        [1, 1, 0, 0, 1],
+        "what came on two Mondays is usual on the third, but not ten times as much"
+    );
+}
+
+#[test]
+fn a_heartbeat_of_weekdays_is_missed_on_weekdays() {
+    let mut sim = Sim::new(&Detect::default());
+    let mut onsets = Vec::new();
+    for day in 0..33 {
+        sim.now = day * 86_400_000;
+        let beats = day % 7 < 5 && day != 28;
+        for second in 0..3 * 3600 {
+            if second % 4 == 0 {
+                sim.log(LogLevel::Info, "cache refreshed");
+            }
+            if second % 10 == 0 && beats {
+                sim.log(LogLevel::Info, "scheduler heartbeat ok");
+            }
+            sim.now += 1000;
+            if second % 4 == 0 {
+                sim.partition.tick(Sim::at(sim.now), &mut sim.events);
+            }
+        }
+        let told = std::mem::take(&mut sim.events);
+        if told.iter().any(|e| e.kind == AnomalyKind::LogSilence && e.ended_at.is_none()) {
+            onsets.push(day);
+        }
+    }
+    // Nobody knows of weekends before two have passed. The fifth Monday is really quiet.
+    assert_eq!(onsets, [5, 12, 28]);
+}
+
+#[test]
 fn stationary_logs_stay_within_the_false_alarm_budget() {
     // This seed had false silences and bursts before the uncertainty of few gaps and clumps was counted in.
     let mut sim = Sim { seed: 3 * 7919, ..Sim::new(&Detect::default()) };

@@ -8,6 +8,7 @@
 mod detector;
 mod distribution;
 mod half;
+mod maxima;
 mod pattern;
 mod reason;
 mod tail;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use detector::Detector;
+pub(super) use half::Half;
 pub use reason::{Onset, Reason};
 
 use crate::config::Detect;
@@ -36,6 +38,7 @@ const CALM: u8 = 5;
 const LASTING: u32 = 128;
 const SLACK: f64 = 0.3;
 const FLOOR: f64 = 0.02;
+const NEVER: i64 = i64::MIN;
 
 /// What a series may do to the people on call.
 #[derive(Clone, Copy, Debug)]
@@ -72,11 +75,10 @@ pub enum Change {
 }
 
 /// State of one series.
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Metric {
-    /// Microseconds since the epoch of the last value, if there was one.
+    /// Microseconds since the epoch of the last value, `NEVER` before the first.
     at_us: i64,
-    begun: bool,
     /// The usual seconds between values; 0 before the second.
     interval_s: f32,
     caution: f32,
@@ -98,7 +100,16 @@ struct Open {
     extreme: f64,
 }
 
+impl Default for Metric {
+    fn default() -> Self {
+        Self { at_us: NEVER, interval_s: 0.0, caution: 0.0, detector: Detector::default(), open: None }
+    }
+}
+
 impl Metric {
+    /// Bytes that it holds on the heap while nothing is wrong.
+    pub const MOST_ELSEWHERE: usize = size_of::<young::Young>();
+
     /// Takes the next value. `at_us`: microseconds since the epoch. A missing value (NaN, infinite) changes nothing.
     pub fn push(&mut self, at_us: i64, value: f64, allowed: &Allowed) -> Verdict {
         if !value.is_finite() {
@@ -144,7 +155,7 @@ impl Metric {
 
     fn pass_time(&mut self, at_us: i64) {
         let last_us = std::mem::replace(&mut self.at_us, at_us);
-        if !std::mem::replace(&mut self.begun, true) {
+        if last_us == NEVER {
             return;
         }
         let step_s = at_us.saturating_sub(last_us).max(0) as f64 / 1e6;

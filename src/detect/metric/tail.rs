@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::half::Half;
+use super::{
+    half::Half,
+    maxima::{BLOCKS, Maxima},
+};
 
 /// Streams of evidence that a series is judged by.
 pub const STREAMS: usize = 13;
-/// Blocks remembered.
-const BLOCKS: usize = 16;
 /// Rows of the first blocks.
 const FIRST_BLOCK: u32 = 8;
 /// Blocks without which nothing is known.
@@ -20,7 +21,7 @@ const FLOOR: f32 = 0.01;
 /// and extremes that come in clusters count once.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Tails {
-    maxima: [[Half; BLOCKS]; STREAMS],
+    maxima: [Maxima; STREAMS],
     current: [Half; STREAMS],
     /// Median of the maxima, and their mean distance from it.
     middle: [Half; STREAMS],
@@ -33,7 +34,7 @@ pub struct Tails {
 impl Default for Tails {
     fn default() -> Self {
         Self {
-            maxima: [[Half::default(); BLOCKS]; STREAMS],
+            maxima: [Maxima::default(); STREAMS],
             current: [Half::of(f32::NEG_INFINITY); STREAMS],
             middle: [Half::default(); STREAMS],
             spread: [Half::default(); STREAMS],
@@ -88,46 +89,80 @@ impl Tails {
     }
 
     fn end_block(&mut self, longest: u32) {
-        if usize::from(self.blocks) == BLOCKS {
+        let mut before = usize::from(self.blocks);
+        if before == BLOCKS {
             if self.length * 2 <= longest {
                 return self.unite();
             }
-            self.maxima.iter_mut().for_each(|maxima| maxima.copy_within(1.., 0));
-            self.blocks -= 1;
+            before -= 1;
         }
-        for (maxima, current) in self.maxima.iter_mut().zip(&mut self.current) {
-            maxima[usize::from(self.blocks)] = *current;
-            *current = Half::of(f32::NEG_INFINITY);
+        for stream in 0..STREAMS {
+            let mut numbers = self.maxima[stream].numbers();
+            if before < usize::from(self.blocks) {
+                numbers.rotate_left(1);
+            }
+            numbers[before] = self.current[stream].get();
+            self.fit(stream, &numbers[..=before]);
+            self.current[stream] = Half::of(f32::NEG_INFINITY);
         }
-        self.blocks += 1;
+        self.blocks = before as u8 + 1;
         self.left = self.length;
-        self.fit();
     }
 
     /// The current block goes on, at its new length.
     fn unite(&mut self) {
-        for maxima in &mut self.maxima {
-            for i in 0..BLOCKS / 2 {
-                maxima[i] = maxima[2 * i].max(maxima[2 * i + 1]);
-            }
+        for stream in 0..STREAMS {
+            let numbers = self.maxima[stream].numbers();
+            let united: [f32; BLOCKS / 2] = std::array::from_fn(|i| numbers[2 * i].max(numbers[2 * i + 1]));
+            self.fit(stream, &united);
         }
         self.blocks = (BLOCKS / 2) as u8;
         self.left = self.length;
         self.length *= 2;
-        self.fit();
     }
 
-    fn fit(&mut self) {
-        let n = usize::from(self.blocks);
-        for i in 0..STREAMS {
-            let mut sorted = self.maxima[i].map(Half::get);
-            let sorted = &mut sorted[..n];
-            sorted.sort_unstable_by(f32::total_cmp);
-            let middle = (sorted[n / 2] + sorted[(n - 1) / 2]) / 2.0;
-            let distance: f32 = sorted.iter().map(|x| (x - middle).abs()).sum();
-            self.middle[i] = Half::of(middle);
-            // Few maxima know their spread badly: it is taken for larger.
-            self.spread[i] = Half::of(distance / n as f32 * (1.0 + 2.0 / n as f32));
+    /// Keeps these maxima of a stream.
+    fn fit(&mut self, stream: usize, numbers: &[f32]) {
+        let n = numbers.len();
+        let mut sorted = [0.0; BLOCKS];
+        let sorted = &mut sorted[..n];
+        sorted.copy_from_slice(numbers);
+        sorted.sort_unstable_by(f32::total_cmp);
+        let middle = (sorted[n / 2] + sorted[(n - 1) / 2]) / 2.0;
+        let distance: f32 = sorted.iter().map(|x| (x - middle).abs()).sum();
+        self.middle[stream] = Half::of(middle);
+        // Few maxima know their spread badly: it is taken for larger.
+        self.spread[stream] = Half::of(distance / n as f32 * (1.0 + 2.0 / n as f32));
+        self.maxima[stream] = Maxima::new(numbers);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The nats of `value` in every stream after blocks of eight rows that reached `maxima`.
+    fn nats(maxima: &[f32], value: f32) -> f32 {
+        let mut tails = Tails::default();
+        for most in maxima {
+            (0..FIRST_BLOCK)
+                .for_each(|row| tails.push(&[if row == 3 { *most } else { 0.0 }; STREAMS], FIRST_BLOCK));
+        }
+        tails.nats(&[value; STREAMS], &[1e-6; STREAMS])[0]
+    }
+
+    #[test]
+    fn what_is_kept_is_near_what_was_reached_and_a_giant_is_forgotten() {
+        let calm: Vec<f32> = (0..40).map(|i| 10.0 + (i * 7 % 5) as f32).collect();
+        let usual = nats(&calm, 20.0);
+        let sum: f32 = calm[24..].iter().map(|x| (x - 12.0).abs()).sum();
+        let exact = 8.0 / (sum / 16.0 * 1.125);
+        assert!((usual / exact - 1.0).abs() < 0.1, "{usual}, exactly {exact}");
+        for giant in [1e3, 1e9, 1e30] {
+            let within = nats(&[&calm[..], &[giant], &calm[..9]].concat(), 20.0);
+            assert!(within < 0.2, "while it is remembered, {within}");
+            let after = nats(&[&calm[..], &[giant], &calm[..16]].concat(), 20.0);
+            assert!((after / usual - 1.0).abs() < 0.3, "when it has left, {after}, not {usual}");
         }
     }
 }
