@@ -8,3 +8,4 @@ mod replay;
 mod series;
 mod shop;
 mod templates;
+mod weeks;

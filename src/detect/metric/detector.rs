@@ -7,6 +7,7 @@ use super::{
     distribution::Distribution,
     pattern::Patterns,
     tail::{STREAMS, Tails},
+    week::Week,
     young::Young,
 };
 
@@ -39,10 +40,8 @@ const LEVELS: [u16; 2] = [4, 16];
 const LONGER: f32 = 8.0;
 /// Values of the mean deviation that is compared with the one of eight times as many.
 const SPREAD: f32 = 32.0;
-const HOURS: usize = 24;
-/// Values over which the deviation from the usual at this hour is averaged, and the weight of a value in that usual.
+/// Values over which the deviation from the usual at this hour is averaged.
 const SEASON: f32 = 6.0;
-const SEASON_RATE: f32 = 0.02;
 /// Share of the range seen that is forgotten with each value.
 const FORGET: f32 = 0.0005;
 /// Equal values in a row after which a single other one proves nothing.
@@ -102,7 +101,7 @@ pub struct Detector {
     long: [f32; LEVELS.len()],
     deviation: f32,
     usual_deviation: f32,
-    hours: [f32; HOURS],
+    week: Week,
     off_season: f32,
     low: f32,
     high: f32,
@@ -128,7 +127,7 @@ impl Default for Detector {
             long: [0.0; LEVELS.len()],
             deviation: 0.0,
             usual_deviation: 0.0,
-            hours: [f32::NAN; HOURS],
+            week: Week::default(),
             off_season: 0.0,
             low: 0.0,
             high: 0.0,
@@ -146,7 +145,7 @@ impl Default for Detector {
 struct Before {
     mean: f32,
     long: [f32; LEVELS.len()],
-    hour: f32,
+    hour: Option<f32>,
     seen: (f32, f32),
     young: Option<(f32, f32)>,
 }
@@ -180,7 +179,7 @@ impl Detector {
         self.same = if x == self.last { self.same.saturating_add(1) } else { 1 };
         self.last = x;
         let young = self.young.as_mut().is_some_and(|young| young.push(x, self.origin));
-        let streams = self.streams(pace.at_s, x);
+        let streams = self.streams(pace.at_s, x, before.hour);
         let nats = self.tails.nats(&streams, &self.grains(x));
         let (evidence, leading) = weigh(&nats);
         let threshold = self.threshold(pace);
@@ -224,14 +223,14 @@ impl Detector {
         Before {
             mean: self.mean,
             long: self.long,
-            hour: Some(self.hours[hour(at_s)]).filter(|usual| !usual.is_nan()).unwrap_or(self.mean),
+            hour: self.week.usual(at_s),
             seen: (self.low, self.high),
             young: self.young.as_ref().and_then(|young| young.range()),
         }
     }
 
-    /// What each stream says of this value, in units of the series or without a unit; learns.
-    fn streams(&mut self, at_s: i64, x: f32) -> [f32; STREAMS] {
+    /// What each stream says of this value, in units of the series or without a unit; learns. `usual`: at this hour.
+    fn streams(&mut self, at_s: i64, x: f32, usual: Option<f32>) -> [f32; STREAMS] {
         let known = self.values as f32 + 1.0;
         let entropy = self.distribution.push(x, self.values);
         let fenced = self.distribution.fenced(x, self.values);
@@ -240,7 +239,8 @@ impl Detector {
         let beyond = self.beyond_range(x);
         let [short, long] = self.levels([x, fenced], known);
         let spread = self.spread(off_mean.abs(), known);
-        let season = self.season(at_s, fenced);
+        let season = self.season(usual.map_or(0.0, |usual| fenced - usual));
+        self.week.push(at_s, fenced);
         let pattern = self.patterns.push(fenced);
         [
             off_mean, -off_mean, short, -short, long, -long, spread, -spread, season, -season, beyond,
@@ -283,11 +283,9 @@ impl Detector {
         ((self.deviation + f32::MIN_POSITIVE) / (self.usual_deviation + f32::MIN_POSITIVE)).ln()
     }
 
-    fn season(&mut self, at_s: i64, x: f32) -> f32 {
-        let usual = &mut self.hours[hour(at_s)];
-        let off = if usual.is_nan() { 0.0 } else { x - *usual };
+    /// `off`: how far from the usual at this hour.
+    fn season(&mut self, off: f32) -> f32 {
         self.off_season += (off - self.off_season) / SEASON;
-        *usual = if usual.is_nan() { x } else { *usual + off * SEASON_RATE };
         self.off_season
     }
 
@@ -322,9 +320,10 @@ impl Detector {
     fn onset(&self, stream: usize, x: f32, before: &Before) -> Onset {
         let kind = KIND_OF[stream];
         let level = (stream - FIRST_LEVEL.min(stream)) / 2;
+        let usual_now = before.hour.unwrap_or(before.mean);
         let center = match kind {
             Kind::Level => before.long[level],
-            Kind::Season => before.hour,
+            Kind::Season => usual_now,
             _ => before.mean,
         };
         let up = match stream {
@@ -344,7 +343,7 @@ impl Detector {
                 values: LEVELS[level],
             },
             Kind::Spread => Reason::Swings,
-            Kind::Season => Reason::Hour { usual: self.real(before.hour) },
+            Kind::Season => Reason::Hour { usual: self.real(usual_now) },
             Kind::Pattern => Reason::Course,
             Kind::Distribution => Reason::Distribution,
         };
@@ -374,10 +373,6 @@ impl Pace {
     fn unit(&self) -> f32 {
         (self.interval_s / REFERENCE_S).clamp(1.0, 10.0)
     }
-}
-
-fn hour(at_s: i64) -> usize {
-    (at_s.rem_euclid(86_400) / 3600) as usize
 }
 
 /// Nats beyond the usual, summed over the kinds (Fisher's method without weights), and the stream with the most.

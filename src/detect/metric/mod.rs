@@ -12,6 +12,7 @@ mod maxima;
 mod pattern;
 mod reason;
 mod tail;
+mod week;
 mod young;
 
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,10 @@ use aiops::{
     detect::{Allowed, Change, Metric},
 };
 
-use super::series::{Fault, make};
+use super::{
+    series::{Fault, make},
+    weeks::{self, Users, WEEK_S, Weeks, Wrong},
+};
 use crate::cli::run;
 
 /// A daily wave with noise, one value each five minutes, and a shift that lasts.
@@ -121,4 +124,49 @@ fn slowest(fault: Fault) -> usize {
         Fault::Drift | Fault::Bursts => 55,
         _ => 2,
     }
+}
+
+/// Onsets, in seconds after the first Monday.
+fn told(weeks: &Weeks) -> Vec<i64> {
+    let (mut metric, allowed) = (Metric::default(), Allowed::new(&Detect::default(), 1));
+    let rows = weeks.values.iter().zip((0..).map(|row| row * weeks.step_s));
+    rows.filter(|(value, at_s)| {
+        let verdict = metric.push((weeks::MONDAY + at_s) * 1_000_000, **value, &allowed);
+        matches!(verdict.change, Some(Change::Onset(_)))
+    })
+    .map(|(_, at_s)| at_s)
+    .collect()
+}
+
+/// Of six series of offices, five weeks long: how many tell of what is wrong within six hours.
+fn found(wrong: Wrong) -> usize {
+    let finds = |seed: &u64| {
+        let weeks = weeks::make(Users::Offices, wrong, 5, 300, *seed);
+        let from = weeks.wrong_s.expect("something is wrong");
+        told(&weeks).iter().any(|at| (from..from + 6 * 3600).contains(at))
+    };
+    (0..6).filter(finds).count()
+}
+
+#[test]
+fn weekdays_and_weekends_are_usual_from_the_third_week_on() {
+    for users in Users::ALL {
+        let mut alarms = Vec::new();
+        for seed in 0..6 {
+            let weeks = weeks::make(users, Wrong::Nothing, 5, 300, seed);
+            let late = told(&weeks).into_iter().filter(|at| *at >= 2 * WEEK_S);
+            // By the day of those whose weeks these are, Monday being 0.
+            alarms.extend(late.map(|at| (at + weeks.east_s).rem_euclid(WEEK_S) / 86_400));
+        }
+        let on = |day: i64| alarms.iter().filter(|at| **at == day).count();
+        // Eighteen weeks of one series each.
+        assert!(alarms.len() <= 9 && on(0) <= 6 && on(5) <= 1, "{users:?}: {alarms:?}");
+    }
+}
+
+#[test]
+fn a_day_that_is_wrong_for_its_weekday_is_found() {
+    let wrong = [Wrong::High, Wrong::Collapse, Wrong::Quiet, Wrong::BusySaturday];
+    let found = wrong.map(found);
+    assert!(found.iter().all(|of_six| *of_six >= 5), "{wrong:?}: {found:?}");
 }
