@@ -13,6 +13,8 @@ pub const STREAMS: usize = 13;
 const FIRST_BLOCK: u32 = 8;
 /// Blocks without which nothing is known.
 const ENOUGH: u8 = 4;
+/// Nats that no bound is asked for.
+const ORDINARY: f32 = 1.0;
 /// Differences below this share of the usual maximum mean nothing, however regular the stream.
 const FLOOR: f32 = 0.01;
 
@@ -54,8 +56,18 @@ impl Tails {
         }
         std::array::from_fn(|i| {
             let (middle, spread) = self.fitted(i);
-            ((Half::of(values[i]).get() - middle) / spread.max(grains[i])).max(0.0)
+            let nats = ((Half::of(values[i]).get() - middle) / spread.max(grains[i])).max(0.0);
+            if nats > ORDINARY { nats.min(self.most(i, values[i])) } else { nats }
         })
+    }
+
+    /// What blocks have reached is no rarer than that, whatever the fitted tail says: if `k` of `n` did, it comes once in
+    /// `(n + 1) / k` blocks.
+    fn most(&self, stream: usize, value: f32) -> f32 {
+        let n = usize::from(self.blocks);
+        let numbers = self.maxima[stream].numbers();
+        let reached = numbers[..n].iter().filter(|number| **number >= value).count();
+        if reached == 0 { f32::INFINITY } else { ((n + 1) as f32 / reached as f32).ln() }
     }
 
     /// The value of a stream that would be `nats` beyond the usual; none while nothing is known.
@@ -158,6 +170,10 @@ mod tests {
         let sum: f32 = calm[24..].iter().map(|x| (x - 12.0).abs()).sum();
         let exact = 8.0 / (sum / 16.0 * 1.125);
         assert!((usual / exact - 1.0).abs() < 0.1, "{usual}, exactly {exact}");
+        let twice: Vec<f32> =
+            calm.iter().enumerate().map(|(i, x)| if i % 8 == 3 { 40.0 } else { *x }).collect();
+        assert!((nats(&twice, 39.0) - 8.5_f32.ln()).abs() < 1e-3, "two of sixteen blocks reached it");
+        assert!(nats(&twice, 60.0) > 4.0, "and more is more");
         for giant in [1e3, 1e9, 1e30] {
             let within = nats(&[&calm[..], &[giant], &calm[..9]].concat(), 20.0);
             assert!(within < 0.2, "while it is remembered, {within}");
