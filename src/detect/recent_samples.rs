@@ -6,7 +6,7 @@ use super::{eighths::Eighths, metric::Half};
 
 /// Samples that are kept.
 pub const KEPT: usize = 64;
-/// Beyond this, differences would overflow.
+/// Beyond this, values would overflow.
 const LARGEST: f64 = 1e38;
 /// Milliseconds beyond which a step is not told from a longer one: 49 days.
 const LONGEST: i64 = 1 << 32;
@@ -17,13 +17,12 @@ const SHORTER: i64 = 8;
 
 /// A ring of values and of the steps of time before them.
 ///
-/// A value is kept as its difference from one of them, to a 250th of that difference: a constant is exact, and what a ranking
-/// compares is finer than its floors. A step is kept in eighths of octaves of a usual one, and what that leaves out is part of
+/// A value is kept to a 250th of itself, zeros and small whole numbers are exact and equals stay equal: what a ranking compares is
+/// far coarser. A step is kept in eighths of octaves of a usual one, and what that leaves out is part of
 /// the next: the times of a regular series are exact, others early by about an eighth of the step before them, a little more
 /// where the pace changed, however many steps lie between. The last is exact.
 #[derive(Default, Serialize, Deserialize)]
 pub struct RecentSamples {
-    origin: f64,
     /// Milliseconds since the epoch of the last one, and by how much it is later than the steps say.
     last_ms: i64,
     off_ms: i32,
@@ -41,12 +40,9 @@ impl RecentSamples {
     pub fn push(&mut self, at_ms: i64, value: f64) {
         let place = usize::from(self.next);
         if self.count == 0 {
-            (self.origin, self.off_ms, self.usual_ms) = (value, 0, 0);
+            (self.off_ms, self.usual_ms) = (0, 0);
         } else {
             let step = at_ms.saturating_sub(self.last_ms).clamp(0, LONGEST - 1);
-            if place == 0 {
-                self.count_from(value);
-            }
             let usual = i64::from(self.usual_ms);
             let another = place == 0 && (step < usual / 2 || (step > usual * 2 && self.none_below(step / 2)));
             if usual == 0 || another || (1..usual / SHORTER).contains(&step) {
@@ -54,7 +50,7 @@ impl RecentSamples {
             }
             self.steps.as_flattened_mut()[place] = self.take_step(step);
         }
-        self.values.as_flattened_mut()[place] = difference(value, self.origin);
+        self.values.as_flattened_mut()[place] = Half::of(value.clamp(-LARGEST, LARGEST) as f32);
         self.last_ms = at_ms;
         self.next = (self.next + 1) % KEPT as u8;
         self.count = (self.count + 1).min(KEPT as u8);
@@ -73,14 +69,6 @@ impl RecentSamples {
 
     fn step_ms(&self, kept: Eighths) -> i64 {
         (kept.get() * f64::from(self.usual_ms) / PARTS) as i64
-    }
-
-    /// Values are differences from `origin` from now on: what they were from is long ago.
-    fn count_from(&mut self, origin: f64) {
-        let before = std::mem::replace(&mut self.origin, origin);
-        for value in self.values.as_flattened_mut() {
-            *value = difference(before + f64::from(value.get()), origin);
-        }
     }
 
     /// Steps are parts of another usual one from now on.
@@ -107,7 +95,7 @@ impl RecentSamples {
         let (mut at, mut off) = (self.last_ms, i64::from(self.off_ms));
         for (back, sample) in kept[..count].iter_mut().rev().enumerate() {
             let place = self.place(back);
-            *sample = (at, self.origin + f64::from(self.values.as_flattened()[place].get()));
+            *sample = (at, f64::from(self.values.as_flattened()[place].get()));
             at = at.saturating_sub(self.step_ms(self.steps.as_flattened()[place]) + std::mem::take(&mut off));
         }
         kept.into_iter().take(count)
@@ -116,10 +104,6 @@ impl RecentSamples {
     pub fn clear(&mut self) {
         self.count = 0;
     }
-}
-
-fn difference(value: f64, origin: f64) -> Half {
-    Half::of((value - origin).clamp(-LARGEST, LARGEST) as f32)
 }
 
 #[cfg(test)]
@@ -138,8 +122,8 @@ mod tests {
         let kept: Vec<_> = recent.iter().collect();
         assert_eq!(kept, (36..100).map(|i| (at(i), i as f64)).collect::<Vec<_>>());
         recent.clear();
-        recent.push(at(200), 0.1);
-        assert_eq!(recent.iter().collect::<Vec<_>>(), [(at(200), 0.1)]);
+        recent.push(at(200), 0.5);
+        assert_eq!(recent.iter().collect::<Vec<_>>(), [(at(200), 0.5)]);
     }
 
     #[test]
@@ -147,13 +131,20 @@ mod tests {
         let mut recent = RecentSamples::default();
         recent.push(START, 0.0);
         let at = |i: i64| START + 40_000_000 + i * 1000;
-        (0..20).for_each(|i| recent.push(at(i), 5e9 + i as f64));
+        (0..20).for_each(|i| recent.push(at(i), 7.0));
         let times: Vec<_> = recent.iter().map(|(at, _)| at).collect();
         assert!((times[0] - START).abs() < 1000 && times.is_sorted(), "{times:?}");
         assert!((6..21).all(|i| (0..143).contains(&(at(i as i64 - 1) - times[i]))), "{times:?}");
-        // The level from which values are counted moves on with them.
-        (20..150).for_each(|i| recent.push(at(i), 5e9 + i as f64));
-        assert!(recent.iter().zip(86..).all(|((_, value), i)| (value - 5e9 - f64::from(i)).abs() < 0.3));
+    }
+
+    #[test]
+    fn an_idle_series_was_exactly_idle() {
+        let mut recent = RecentSamples::default();
+        let value = |i: i64| if i % 9 == 3 { 0.07 } else { 0.0 };
+        (0..150).for_each(|i| recent.push(START + i, value(i)));
+        for ((_, kept), i) in recent.iter().zip(86..) {
+            assert!(if value(i) == 0.0 { kept == 0.0 } else { (kept - 0.07).abs() < 0.0003 }, "{kept}");
+        }
     }
 
     #[test]
@@ -190,7 +181,7 @@ mod tests {
             prop_assert_eq!(kept.last().expect("one").0, at);
             for ((time, value), (true_time, true_value, off)) in kept.iter().zip(&all[before - kept.len()..]) {
                 prop_assert!((0..=*off).contains(&(true_time - time)), "{time} is not {true_time}, {off}");
-                prop_assert!((value - true_value).abs() <= 2.0 * 200.0 / 250.0 + 1e-3, "{value} is not {true_value}");
+                prop_assert!((value - true_value).abs() <= true_value.abs() / 250.0, "{value} is not {true_value}");
             }
         }
     }
