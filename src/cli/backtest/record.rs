@@ -10,7 +10,10 @@ use std::{path::PathBuf, time::Duration};
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
-use self::{bounds::Bounds, lines::LeftOut};
+use self::{
+    bounds::Bounds,
+    lines::{Copying, LeftOut},
+};
 use super::super::{Context, Failure, exit::Exit, output};
 use crate::{
     clock,
@@ -110,19 +113,20 @@ pub async fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     } else if settings.elasticsearch.is_on() && args.logs.is_empty() {
         notes.push("log lines that are in Elasticsearch are not in it: --elasticsearch takes them".into());
     }
-    let mut left_out = LeftOut::default();
+    let left_out = LeftOut::default();
+    let mut copying = Copying { settings: &settings, range, bounds: &mut bounds, left_out };
     for path in &args.logs {
         let mut file = files.add(Kind::Logs)?;
-        lines::logs(path, &settings, range, &mut file, &mut bounds, &mut left_out)?;
+        copying.logs(path, &mut file)?;
         counts.log_lines += file.end()?;
     }
     for path in &args.metrics {
         let mut file = files.add(Kind::Metrics)?;
-        lines::metrics(path, &settings, range, &mut file, &mut bounds, &mut left_out)?;
+        copying.metrics(path, &mut file)?;
         counts.samples += file.end()?;
     }
     files.finish()?;
-    for note in notes.into_iter().chain(left_out.notes()) {
+    for note in notes.into_iter().chain(copying.left_out.notes()) {
         eprintln!("aiops: {}", output::line(&note));
     }
     output::print(&format!("{}: {}", args.output.display(), recorded(&counts)))

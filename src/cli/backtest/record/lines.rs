@@ -39,128 +39,112 @@ pub struct LeftOut {
     pub late: u64,
 }
 
-/// Copies log lines.
-pub fn logs(
-    path: &Path,
-    settings: &Settings,
-    range: (Timestamp, Timestamp),
-    file: &mut Lines,
-    bounds: &mut Bounds,
-    left_out: &mut LeftOut,
-) -> anyhow::Result<()> {
-    let parse = |body: &[u8], limits: &Limits| logs::parse(body, JSON, limits);
-    each(
-        path,
-        settings,
-        range,
-        bounds,
-        left_out,
-        parse,
-        |r: &LogRecord| r.at,
-        |r| {
-            file.log(&Line {
-                at: r.at,
-                message: redact::mask(&r.message),
-                service: r.service,
-                host: r.host,
-                level: Some(r.level),
-                trace_id: r.trace_id,
-            })
-        },
-    )
+/// What all files of a recording have in common.
+pub struct Copying<'a> {
+    pub settings: &'a Settings,
+    pub range: (Timestamp, Timestamp),
+    pub bounds: &'a mut Bounds,
+    pub left_out: LeftOut,
 }
 
-/// Copies samples.
-pub fn metrics(
-    path: &Path,
-    settings: &Settings,
-    range: (Timestamp, Timestamp),
-    file: &mut Lines,
-    bounds: &mut Bounds,
-    left_out: &mut LeftOut,
-) -> anyhow::Result<()> {
-    let parse = |body: &[u8], limits: &Limits| metrics::parse(body, JSON, limits);
-    each(
-        path,
-        settings,
-        range,
-        bounds,
-        left_out,
-        parse,
-        |s: &Sample| s.at,
-        |s| {
-            file.add(&serde_json::json!({
-                "name": s.name, "service": s.service, "labels": s.labels, "value": s.value, "timestamp": s.at,
-            }))
-        },
-    )
-}
-
-/// Reads a file line by line; hands on each record of the time that is wanted.
-#[allow(clippy::too_many_arguments, reason = "two ways of doing the same, spelled out")]
-fn each<T>(
-    path: &Path,
-    settings: &Settings,
-    (from, to): (Timestamp, Timestamp),
-    bounds: &mut Bounds,
-    left_out: &mut LeftOut,
-    parse: impl Fn(&[u8], &Limits) -> Result<Parsed<T>, BadBody>,
-    made: impl Fn(&T) -> Timestamp,
-    mut write: impl FnMut(T) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let name = path.display();
-    let longest = settings.http.max_intake_body as u64;
-    let mut input = BufReader::new(File::open(path).with_context(|| format!("{name}: cannot be read"))?);
-    let (mut body, mut last) = (Vec::new(), None);
-    for number in 1_u64.. {
-        body.clear();
-        let at = || format!("{name}:{number}");
-        let read = input.by_ref().take(longest + 1).read_until(b'\n', &mut body).with_context(at)?;
-        if read == 0 {
-            break;
-        }
-        if read as u64 > longest {
-            bail!("{name}:{number}: the line is longer than {longest} bytes (http.max_intake_body)");
-        }
-        if body.trim_ascii().is_empty() {
-            continue;
-        }
-        // A record without a time is of the time of the one before it; without one before it, of none.
-        let now = last.unwrap_or(Timestamp::UNIX_EPOCH);
-        let limits = Limits {
-            now,
-            max_future: Duration::MAX,
-            max_past: Duration::MAX,
-            max_message: settings.detect.max_message,
-        };
-        let parsed = match parse(&body, &limits) {
-            Ok(parsed) => parsed,
-            Err(why) => {
-                left_out.refuse(1, || format!("{name}:{number}: {why}"));
-                continue;
-            }
-        };
-        if let Some(error) = parsed.errors.first() {
-            left_out.refuse(parsed.rejected as u64, || format!("{name}:{number}: {}", error.reason));
-        }
-        for record in parsed.records {
-            let at = made(&record);
-            if at <= Timestamp::UNIX_EPOCH {
-                left_out.refuse(1, || format!("{name}:{number}: it has no time, and nothing before it has"));
-                continue;
-            }
-            let is_late = last.is_some_and(|last| at < last);
-            last = last.max(Some(at));
-            if at < from || at > to {
-                left_out.elsewhen += 1;
-                continue;
-            }
-            left_out.late += u64::from(is_late);
-            bounds.take(1)?;
-            write(record)?;
-        }
+impl Copying<'_> {
+    pub fn logs(&mut self, path: &Path, file: &mut Lines) -> anyhow::Result<()> {
+        let parse = |body: &[u8], limits: &Limits| logs::parse(body, JSON, limits);
+        self.each(
+            path,
+            parse,
+            |r: &LogRecord| r.at,
+            |r| {
+                file.log(&Line {
+                    at: r.at,
+                    message: redact::mask(&r.message),
+                    service: r.service,
+                    host: r.host,
+                    level: Some(r.level),
+                    trace_id: r.trace_id,
+                })
+            },
+        )
     }
-    Ok(())
+
+    pub fn metrics(&mut self, path: &Path, file: &mut Lines) -> anyhow::Result<()> {
+        let parse = |body: &[u8], limits: &Limits| metrics::parse(body, JSON, limits);
+        self.each(
+            path,
+            parse,
+            |s: &Sample| s.at,
+            |s| {
+                file.add(&serde_json::json!({
+                    "name": s.name, "service": s.service, "labels": s.labels, "value": s.value, "timestamp": s.at,
+                }))
+            },
+        )
+    }
+
+    /// Reads a file line by line; hands on each record of the time that is wanted.
+    fn each<T>(
+        &mut self,
+        path: &Path,
+        parse: impl Fn(&[u8], &Limits) -> Result<Parsed<T>, BadBody>,
+        made: impl Fn(&T) -> Timestamp,
+        mut write: impl FnMut(T) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let (from, to) = self.range;
+        let name = path.display();
+        let longest = self.settings.http.max_intake_body as u64;
+        let mut input = BufReader::new(File::open(path).with_context(|| format!("{name}: cannot be read"))?);
+        let (mut body, mut last) = (Vec::new(), None);
+        for number in 1_u64.. {
+            body.clear();
+            let at = || format!("{name}:{number}");
+            let read = input.by_ref().take(longest + 1).read_until(b'\n', &mut body).with_context(at)?;
+            if read == 0 {
+                break;
+            }
+            if read as u64 > longest {
+                bail!("{name}:{number}: the line is longer than {longest} bytes (http.max_intake_body)");
+            }
+            if body.trim_ascii().is_empty() {
+                continue;
+            }
+            // A record without a time is of the time of the one before it; without one before it, of none.
+            let now = last.unwrap_or(Timestamp::UNIX_EPOCH);
+            let limits = Limits {
+                now,
+                max_future: Duration::MAX,
+                max_past: Duration::MAX,
+                max_message: self.settings.detect.max_message,
+            };
+            let parsed = match parse(&body, &limits) {
+                Ok(parsed) => parsed,
+                Err(why) => {
+                    self.left_out.refuse(1, || format!("{name}:{number}: {why}"));
+                    continue;
+                }
+            };
+            if let Some(error) = parsed.errors.first() {
+                self.left_out.refuse(parsed.rejected as u64, || format!("{name}:{number}: {}", error.reason));
+            }
+            for record in parsed.records {
+                let at = made(&record);
+                if at <= Timestamp::UNIX_EPOCH {
+                    self.left_out
+                        .refuse(1, || format!("{name}:{number}: it has no time, and nothing before it has"));
+                    continue;
+                }
+                let is_late = last.is_some_and(|last| at < last);
+                last = last.max(Some(at));
+                if at < from || at > to {
+                    self.left_out.elsewhen += 1;
+                    continue;
+                }
+                self.left_out.late += u64::from(is_late);
+                self.bounds.take(1)?;
+                write(record)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl LeftOut {
