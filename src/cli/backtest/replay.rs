@@ -1,7 +1,7 @@
 //! `aiops backtest replay`: the time machine, for people and for scripts.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -12,7 +12,7 @@ use super::super::{Context, Failure, exit::Exit, output, plan};
 use crate::{
     config::{self, Settings},
     model::Severity,
-    notify::channels::paper::Loudness,
+    notify::channels::paper::{Loudness, Note},
     replay::{
         self, Action, ActionChange, Difference, Happened, How, IncidentChange, MessageChange, NOT_REPLAYED,
         Named, Recording, Totals, time,
@@ -168,6 +168,10 @@ fn story(happened: &Happened, show: usize) -> String {
         "Totals",
         &rows(&totals).into_iter().map(|(name, n)| format!("{n:>7} {name}")).collect::<Vec<_>>(),
     );
+    let mut rings: HashMap<&str, Vec<&Note>> = HashMap::new();
+    for note in happened.notes.iter().filter(|n| n.loudness == Loudness::Rings) {
+        rings.entry(&note.incident_id).or_default().push(note);
+    }
     let mut lines = Vec::new();
     for story in &happened.stories {
         let i = &story.incident;
@@ -179,8 +183,7 @@ fn story(happened: &Happened, show: usize) -> String {
             i.title,
             signals(story.signals.len())
         ));
-        let notes = happened.notes.iter().filter(|n| n.incident_id == i.id && n.loudness == Loudness::Rings);
-        for note in notes {
+        for note in rings.get(i.id.as_str()).into_iter().flatten() {
             lines.push(format!("  {} {}: {}", time(note.at), note.channel, note.moment));
         }
         lines.extend(story.actions.iter().map(|a| format!("  {} {}", time(a.at), action(a))));
