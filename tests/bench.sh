@@ -13,7 +13,7 @@ sustained=300 rounds=3 starts=11 idle=10
 growth=(--incidents 1000,10000,100000,1000000 --services 10,100,1000,10000 --series 100,1000,10000,100000)
 if [ -n "${BENCH_SHORT:-}" ]; then
   seconds=1 sustained=2 rounds=1 starts=3 idle=1
-  growth=(--incidents 100,1000 --services 10,100 --series 100,1000 --seconds 1)
+  growth=(--incidents 200,1000 --services 10,100 --series 100,1000 --seconds 1)
 fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/aiops-bench-sh.XXXXXX")
 chmod 711 "$work" # PostgreSQL runs as another user when we are root
