@@ -2,8 +2,8 @@
 
 use sqlx::FromRow;
 
-use super::{Error, Result, Tx, exec, row, sql};
-use crate::model::Evidence;
+use super::{Error, Result, Tx, exec, row, rows_in, sql};
+use crate::model::{Evidence, EvidenceKind};
 
 #[derive(FromRow)]
 struct Row {
@@ -55,6 +55,18 @@ pub async fn save(tx: &mut Tx, incident_id: &str, e: &Evidence) -> Result<()> {
     .bind(row::phrase(&e.summary))
     })?;
     Ok(())
+}
+
+/// What the evidence of this kind holds of these incidents, with the incident's id, in no order.
+pub async fn data_of(
+    tx: &mut Tx,
+    incident_ids: &[&str],
+    kind: EvidenceKind,
+) -> Result<Vec<(String, serde_json::Value)>> {
+    let head = "SELECT incident_id, kind, data FROM evidence WHERE incident_id";
+    let rows: Vec<(String, String, String)> = rows_in!(tx, (String, String, String), head, incident_ids, "");
+    let ours = rows.into_iter().filter(|(_, of, _)| of == kind.as_str());
+    ours.map(|(id, _, data)| Ok((id, row::from_json(&data)?))).collect()
 }
 
 /// In the order of the numbers.

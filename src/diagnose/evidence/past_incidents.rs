@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{About, Access, Fact, Found, Source, SourceName};
 use crate::{
     clock,
-    model::{Evidence, EvidenceKind, Incident, IncidentState, Phrase, Run, RunState, Short},
+    model::{EvidenceKind, Incident, IncidentState, Phrase, Run, RunState, Short},
     store::{evidence, incidents, runs},
 };
 
@@ -31,25 +31,25 @@ impl Source for PastIncidents {
             ..incidents::Filter::default()
         };
         let mut tx = access.store.read_few().await?;
-        let past = incidents::list(&mut tx, &filter, LOOKED_INTO, None).await?.items;
+        let listed = incidents::list(&mut tx, &filter, LOOKED_INTO, None).await?.items;
+        let is_past = |i: &Incident| i.id != about.incident.id && i.opened_at >= oldest;
+        let past: Vec<Incident> = listed.into_iter().filter(is_past).collect();
+        let is_named_alike = |i: &Incident| i.title == about.incident.title;
+        let others: Vec<&str> = past.iter().filter(|i| !is_named_alike(i)).map(|i| i.id.as_str()).collect();
+        // All in one question: twenty would be most of what a diagnosis costs where there is a past.
+        let alerts = evidence::data_of(&mut tx, &others, EvidenceKind::Alert).await?;
+        let shares = |data: &Value| data["name"].as_str().is_some_and(|name| names.contains(name));
+        let alike: BTreeSet<String> =
+            alerts.into_iter().filter(|(_, data)| shares(data)).map(|(id, _)| id).collect();
         let mut facts = Vec::new();
-        for incident in past.into_iter().filter(|i| i.id != about.incident.id && i.opened_at >= oldest) {
-            let seen = evidence::of(&mut tx, &incident.id).await?;
-            let same = incident.title == about.incident.title || shares_an_alert(&seen, &names);
-            if same {
-                let runs = runs::of(&mut tx, &incident.id).await?;
-                facts.push(fact(&incident, &runs));
-            }
+        for incident in past.iter().filter(|i| is_named_alike(i) || alike.contains(&i.id)) {
+            let runs = runs::of(&mut tx, &incident.id).await?;
+            facts.push(fact(incident, &runs));
         }
         // Those that a run healed first; the list itself is newest first.
         facts.sort_by_key(|f| f.data["helped"].is_null());
         Ok(Found { facts, missing: Vec::new() })
     }
-}
-
-fn shares_an_alert(seen: &[Evidence], names: &BTreeSet<&str>) -> bool {
-    let alerts = seen.iter().filter(|e| e.kind == EvidenceKind::Alert);
-    alerts.filter_map(|e| e.data["name"].as_str()).any(|name| names.contains(name))
 }
 
 fn fact(incident: &Incident, runs: &[Run]) -> Fact {
