@@ -24,7 +24,7 @@ use crate::{
     clock,
     config::{Live, Settings},
     correlate, decide,
-    detect::{self, Detectors},
+    detect::{self, Detectors, Keep, Signal},
     diagnose::{self, Prompts, evidence::Access},
     export::{self, Progress},
     http, http_client, ids,
@@ -223,8 +223,12 @@ impl Build {
         let (signals, found) = mpsc::channel(1024);
         let left_open = left_open.into_iter().map(AnomalyEvent::from).collect();
         let (bus, settings) = (self.bus.clone(), self.settings.detect.clone());
-        let shared = self.redis.is_some();
-        let keep = shared.then(|| detect::Keep { store: self.store.clone(), keeper: self.keeper.clone() });
+        let (store, keeper) = (self.store.clone(), self.keeper.clone());
+        let keep = match self.redis {
+            Some(_) => Some(Keep::Shared(store, keeper)),
+            None if store.is_shared() => None,
+            None => Some(Keep::Alone(store)),
+        };
         let deps = detect::Deps { bus, settings, signals, left_open, keep, calls: self.calls.clone() };
         let detectors = Detectors::new(deps);
         let (graph, store, period) =
@@ -414,21 +418,25 @@ impl Build {
 }
 
 /// Makes every onset and end of an anomaly durable; tries until it is.
-async fn keep_signals(
-    mut found: mpsc::Receiver<AnomalyEvent>,
-    committer: Committer,
-    stop: CancellationToken,
-) {
+async fn keep_signals(mut found: mpsc::Receiver<Signal>, committer: Committer, stop: CancellationToken) {
     loop {
-        let event = tokio::select! {
-            event = found.recv() => event,
+        let signal = tokio::select! {
+            signal = found.recv() => signal,
             () = stop.cancelled() => match found.try_recv() {
-                Ok(event) => Some(event),
+                Ok(signal) => Some(signal),
                 Err(_) => return,
             },
         };
-        // Nobody finds anything any more: the detectors have ended, and those who stop the parts know.
-        let Some(event) = event else { return stop.cancelled().await };
+        let event = match signal {
+            Some(Signal::Anomaly(event)) => event,
+            Some(Signal::Durable(asked)) => {
+                // Whoever asked may have ended.
+                let _ = asked.send(());
+                continue;
+            }
+            // Nobody finds anything any more: the detectors have ended, and those who stop the parts know.
+            None => return stop.cancelled().await,
+        };
         while let Err(e) = committer.anomaly(event.clone()).await {
             if e == NotCommitted::Stopped {
                 return;

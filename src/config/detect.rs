@@ -49,8 +49,8 @@ pub struct Detect {
     /// Spans, and log lines that name their trace, that are kept of the last hour; beyond it whole traces are left out and
     /// counted.
     pub max_spans: usize,
-    /// How often what was learned is saved: all of it where telemetry comes through Redis (less often when it is much), else the
-    /// call graph.
+    /// How often what was learned is saved, at most: less often when it is much. Without Redis, but with PostgreSQL: the call
+    /// graph only.
     #[serde(with = "humantime_serde")]
     pub save_every: Duration,
     pub bus: BusSettings,

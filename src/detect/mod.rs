@@ -5,6 +5,7 @@
 //! Everything is judged online, in event time, within memory bounds from the settings. What is missing is *unknown* and said to
 //! be; it never counts as "no anomalies".
 
+mod alone;
 mod clock;
 mod counts;
 mod eighths;
@@ -40,12 +41,16 @@ use std::{
 
 use anyhow::Context;
 use jiff::Timestamp;
-use tokio::{sync::mpsc, task::JoinSet, time::MissedTickBehavior};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::MissedTickBehavior,
+};
 use tokio_util::sync::CancellationToken;
 
+use alone::Alone;
 pub use metric::{Allowed, Change, Metric, Onset, Reason, Verdict};
 pub use partition::{Partition, Unjudged};
-pub use shared::Keep;
 use template_detector::TemplateDetector;
 use told::ended;
 
@@ -55,6 +60,8 @@ use crate::{
     config::Detect,
     metrics,
     model::{AnomalyEvent, AnomalyKind, Calls, Coverage, Phrase, RecentTelemetry, Telemetry, case::Case},
+    owned::Keeper,
+    store::Store,
 };
 
 macro_rules! template_detectors {
@@ -92,6 +99,23 @@ template_detectors! {
     LogValues: log_values::LogValues;
 }
 
+/// Where what was learned is kept.
+#[derive(Clone)]
+pub enum Keep {
+    /// Bus and store are this process's own.
+    Alone(Store),
+    /// The bus is shared: what is found and learned goes into the store, and partitions are read by lease.
+    Shared(Store, Keeper),
+}
+
+/// What detection tells, in this order.
+pub enum Signal {
+    /// The onset or the end of an anomaly.
+    Anomaly(AnomalyEvent),
+    /// To be answered once everything before it is durable.
+    Durable(oneshot::Sender<()>),
+}
+
 /// What detection needs.
 pub struct Deps {
     pub bus: Arc<dyn Bus>,
@@ -99,11 +123,11 @@ pub struct Deps {
     /// Takes onsets and ends; whoever reads it makes them durable. While it is full, detection waits, the bus fills, and
     /// producers are told to come again. The reader outlives
     /// [`Detectors::run`], which fails if nobody reads any more.
-    pub signals: mpsc::Sender<AnomalyEvent>,
+    pub signals: mpsc::Sender<Signal>,
     /// Anomalies that the last run of the program left open. One that is not found again within `detect.adapt_after` is
     /// ended, for nobody else would.
     pub left_open: Vec<AnomalyEvent>,
-    /// Where the bus is shared: what is found and learned goes there, and partitions are read by lease.
+    /// Where what is learned outlives the process; else it is learned anew.
     pub keep: Option<Keep>,
     /// Where calls that spans show are put.
     pub calls: Calls,
@@ -113,7 +137,7 @@ pub struct Deps {
 #[derive(Clone)]
 pub struct Detectors {
     bus: Arc<dyn Bus>,
-    signals: mpsc::Sender<AnomalyEvent>,
+    signals: mpsc::Sender<Signal>,
     partitions: Arc<[Mutex<Partition>]>,
     /// Which of them this process reads.
     ours: Arc<[AtomicBool]>,
@@ -142,7 +166,10 @@ impl Detectors {
     pub fn new(deps: Deps) -> Self {
         let count = deps.bus.partitions();
         let partitions = (0..count).map(|_| Mutex::new(Partition::new(&deps.settings, count))).collect();
-        let ours = (0..count).map(|_| AtomicBool::new(deps.keep.is_none())).collect();
+        let ours = {
+            let all = !matches!(deps.keep, Some(Keep::Shared(..)));
+            (0..count).map(|_| AtomicBool::new(all)).collect()
+        };
         let until = crate::clock::after(crate::clock::now(), deps.settings.adapt_after);
         let mut left_open: Vec<_> = (0..count).map(|_| LeftOpen { until, events: BTreeMap::new() }).collect();
         for event in deps.left_open {
@@ -164,19 +191,22 @@ impl Detectors {
     /// detector died: telemetry is blind from then on, and the caller must say so.
     pub async fn run(&self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut tasks = JoinSet::new();
-        match self.keep.clone() {
-            None => {
-                for index in 0..self.partitions.len() {
-                    let this = self.clone();
-                    tasks.spawn(async move { this.run_partition(index).await });
-                }
-            }
-            Some(keep) => {
+        let store = match self.keep.clone() {
+            Some(Keep::Shared(store, keeper)) => {
                 let (this, stop) = (self.clone(), stop.clone());
                 tasks.spawn(async move {
-                    shared::run(this, keep, stop).await;
+                    shared::run(this, store, keeper, stop).await;
                     Ok(())
                 });
+                None
+            }
+            Some(Keep::Alone(store)) => Some(Some(store)),
+            None => Some(None),
+        };
+        if let Some(store) = store {
+            for index in 0..self.partitions.len() {
+                let (this, store) = (self.clone(), store.clone());
+                tasks.spawn(async move { this.run_partition(index, store).await });
             }
         }
         tasks.spawn({
@@ -209,7 +239,11 @@ impl Detectors {
         serde_json::json!({ "partitions_read_here": ours })
     }
 
-    async fn run_partition(&self, index: usize) -> anyhow::Result<()> {
+    async fn run_partition(&self, index: usize, store: Option<Store>) -> anyhow::Result<()> {
+        let mut alone = match store {
+            Some(store) => Some(Alone::restore(store, index, self).await),
+            None => None,
+        };
         let mut consumer = self.bus.consumer(Start::of(index));
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -217,15 +251,40 @@ impl Detectors {
         loop {
             tokio::select! {
                 delivery = consumer.next() => match delivery {
-                    Some(delivery) => self.work(index, &mut *consumer, delivery, &found).await?,
-                    None => return Ok(()),
+                    Some(delivery) => {
+                        self.work(index, &mut *consumer, delivery, &found).await?;
+                        alone.iter_mut().for_each(Alone::changed);
+                    }
+                    None => break,
                 },
                 _ = ticks.tick() => {
                     let events = self.tick(index, crate::clock::now());
                     self.emit(index, events, &found).await?;
+                    if let Some(alone) = &mut alone {
+                        alone.tick(self).await?;
+                    }
                 }
             }
         }
+        match alone {
+            Some(alone) => alone.end(self).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Puts a restored partition in place. What it knows to go on was not left open.
+    fn put(&self, index: usize, partition: Partition) {
+        let mut left = lock(&self.left_open[index]);
+        partition.open().for_each(|key| drop(left.events.remove(key)));
+        *self.lock(index) = partition;
+    }
+
+    /// All that a partition learned, as bytes.
+    async fn pack(&self, index: usize) -> anyhow::Result<Vec<u8>> {
+        let partitions = self.partitions.clone();
+        // Some megabytes are packed: not on a thread that others wait for.
+        let state = tokio::task::spawn_blocking(move || lock(&partitions[index]).save());
+        state.await.context("packing what was learned")?
     }
 
     /// Judges one delivery and gives it back once its anomalies are handed on.
@@ -342,7 +401,7 @@ impl Detectors {
         match found {
             Found::Channel(signals) => {
                 for event in events {
-                    signals.send(event).await.context("nobody takes anomalies any more")?;
+                    signals.send(Signal::Anomaly(event)).await.context("nobody takes anomalies any more")?;
                 }
                 Ok(())
             }
@@ -364,7 +423,7 @@ fn in_order(mut events: Vec<AnomalyEvent>) -> Vec<AnomalyEvent> {
 /// Where anomalies go.
 enum Found<'a> {
     /// To whoever makes them durable.
-    Channel(&'a mpsc::Sender<AnomalyEvent>),
+    Channel(&'a mpsc::Sender<Signal>),
     /// Into the store at once, if the partition is still ours.
     Store(&'a shared::Ours),
 }

@@ -44,6 +44,9 @@ crate::model::words!(
 pub struct Partition {
     #[serde(skip)]
     settings: Detect,
+    /// How many there are.
+    #[serde(skip)]
+    partitions: usize,
     /// Its share of `detect.max_services`.
     #[serde(skip)]
     max_services: usize,
@@ -54,8 +57,7 @@ pub struct Partition {
     /// Series of all services.
     #[serde(skip)]
     series: usize,
-    /// Requests of the last hour; whoever takes over begins anew with them.
-    #[serde(skip)]
+    /// Requests of the last hour.
     pub requests: Requests,
     /// Its share of `detect.max_spans`.
     #[serde(skip)]
@@ -96,12 +98,13 @@ const MAX_SERIES_SHOWN: usize = 50;
 const SET_BACK: std::time::Duration = std::time::Duration::from_secs(60);
 const MAX_LOST: usize = 16;
 /// Changes with what is saved and what it means; a state of another format is not used.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 impl Partition {
     pub fn new(settings: &Detect, partitions: usize) -> Self {
         Self {
             settings: settings.clone(),
+            partitions,
             max_services: settings.max_services.div_ceil(partitions.max(1)),
             max_all_series: settings.max_all_series.div_ceil(partitions.max(1)),
             services: HashMap::new(),
@@ -120,7 +123,7 @@ impl Partition {
     /// All that was learned, as bytes.
     pub fn save(&self) -> anyhow::Result<Vec<u8>> {
         let mut packed = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
-        rmp_serde::encode::write_named(&mut packed, &(FORMAT, fingerprint(&self.settings), self))?;
+        rmp_serde::encode::write_named(&mut packed, &(FORMAT, self.fingerprint(), self))?;
         Ok(packed.finish()?)
     }
 
@@ -136,17 +139,35 @@ impl Partition {
             (format, print)
         };
         anyhow::ensure!(format == FORMAT, "it has format {format}, this version writes {FORMAT}");
-        anyhow::ensure!(print == fingerprint(settings), "the settings under detect have changed");
+        let fresh = Self::new(settings, partitions);
+        anyhow::ensure!(print == fresh.fingerprint(), "the settings under detect have changed");
         let (_, _, restored): (u32, String, Self) = rmp_serde::from_slice(&text)?;
         Ok(Self {
             series: restored.services.values().map(|service| service.series.len()).sum(),
             services: restored.services,
             gaps: restored.gaps,
             lost: restored.lost,
+            requests: restored.requests,
             heard: restored.heard,
             minutes: restored.minutes,
-            ..Self::new(settings, partitions)
+            ..fresh
         })
+    }
+
+    /// The settings that shape what is kept, and how many partitions share the services.
+    fn fingerprint(&self) -> String {
+        let Detect { window, lateness, max_templates, .. } = &self.settings;
+        format!("{window:?} {lateness:?} {max_templates} {}", self.partitions)
+    }
+
+    /// Goes on at `now` from what was saved `since`: what came in between, if anything did, is not known.
+    pub fn resume(&mut self, since: Timestamp, now: Timestamp) {
+        // Whoever waits for an answer says so anew.
+        self.gaps.clear();
+        self.services.values_mut().for_each(|service| service.gaps.clear());
+        let (source, reason) = ("restart".to_owned(), Some(Phrase::Restarted {}.into()));
+        self.gap(&Gap { at: since, until: Some(now), service: None, source, reason }, now);
+        self.heard = self.heard.map(|_| now);
     }
 
     /// The keys of anomalies that go on.
@@ -343,12 +364,6 @@ impl Partition {
             series,
         }
     }
-}
-
-/// The settings that shape what is kept.
-fn fingerprint(settings: &Detect) -> String {
-    let Detect { window, lateness, max_templates, .. } = settings;
-    format!("{window:?} {lateness:?} {max_templates}")
 }
 
 /// The state of a service; none if it is new and there is no room.

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     sample::{OfTrace, Sample},
     templates::TemplateId,
@@ -13,7 +15,7 @@ use crate::model::{
 };
 
 /// The requests of one partition.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Requests {
     /// Services and operations of what is kept.
     names: Names,
@@ -22,7 +24,7 @@ pub struct Requests {
 }
 
 /// A log line that names its trace.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TracedLine {
     pub trace: u64,
     /// Microseconds.

@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::metrics;
 
 /// Something that a trace left.
@@ -15,11 +17,13 @@ pub trait OfTrace {
 }
 
 /// The sample of one partition.
+#[derive(Serialize, Deserialize)]
 pub struct Sample<T> {
     /// Oldest first.
     pub minutes: VecDeque<Minute<T>>,
 }
 
+#[derive(Serialize, Deserialize)]
 pub struct Minute<T> {
     pub number: i64,
     /// Traces with higher numbers are left out.

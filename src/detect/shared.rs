@@ -5,9 +5,8 @@
 //! is the stream told. What was judged after that comes again after a kill, to the state that did not know it, and what is
 //! found twice has the same key and the same beginning.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
-use anyhow::Context;
 use jiff::Timestamp;
 use tokio::{
     task::AbortHandle,
@@ -29,13 +28,6 @@ use crate::{
     },
 };
 
-/// Where a shared bus's partitions are kept, and by whom.
-#[derive(Clone)]
-pub struct Keep {
-    pub store: Store,
-    pub keeper: Keeper,
-}
-
 /// The store is not asked for more than so many bytes each second, over all partitions.
 const SAVED_PER_SECOND: f64 = 1e6;
 
@@ -47,12 +39,12 @@ pub(super) struct Ours {
 }
 
 /// Reads this process's share of the partitions, until `stop`.
-pub(super) async fn run(this: Detectors, keep: Keep, stop: CancellationToken) {
+pub(super) async fn run(this: Detectors, store: Store, keeper: Keeper, stop: CancellationToken) {
     let name = |index: usize| format!("partition {index}");
     let names: Vec<String> = (0..this.partitions.len()).map(name).collect();
     let work = |lease: Lease, stop: CancellationToken| {
         let index = names.iter().position(|name| *name == lease.name).expect("only these were asked for");
-        let (this, ours) = (this.clone(), Ours { store: keep.store.clone(), index, lease });
+        let (this, ours) = (this.clone(), Ours { store: store.clone(), index, lease });
         async move {
             // A task of its own: a panic in it ends this term of reading and no more.
             let reading = tokio::spawn(read(this.clone(), ours, stop));
@@ -76,7 +68,7 @@ pub(super) async fn run(this: Detectors, keep: Keep, stop: CancellationToken) {
             tokio::time::sleep(TICK).await;
         }
     };
-    keep.keeper.share(&names, stop, work).await;
+    keeper.share(&names, stop, work).await;
 }
 
 /// Ends a task when it is dropped.
@@ -208,11 +200,10 @@ impl Ours {
         };
         let here = |e: &AnomalyEvent| bus::partition(&e.service, count) == self.index;
         let left = open.into_iter().map(AnomalyEvent::from).filter(here);
-        let mut events: BTreeMap<_, _> = left.map(|e| (e.key.clone(), e)).collect();
-        partition.open().for_each(|key| drop(events.remove(key)));
         let until = clock::after(clock::now(), this.settings.adapt_after);
+        let events = left.map(|e| (e.key.clone(), e)).collect();
         *lock(&this.left_open[self.index]) = LeftOpen { until, events };
-        *this.lock(self.index) = partition;
+        this.put(self.index, partition);
         let Lease { owner, fence, .. } = self.lease.clone();
         Ok(Start { partition: self.index, mark, owner, fence, era: saved.era })
     }
@@ -226,10 +217,7 @@ impl Ours {
 
     /// How many bytes were saved.
     async fn save(&self, this: &Detectors, mark: &Mark) -> anyhow::Result<usize> {
-        let (partitions, index) = (this.partitions.clone(), self.index);
-        // Some megabytes are packed: not on a thread that others wait for.
-        let state = tokio::task::spawn_blocking(move || lock(&partitions[index]).save());
-        let state = state.await.context("packing what was learned")??;
+        let state = this.pack(self.index).await?;
         let mut tx = self.store.write().await?;
         partitions::save(&mut tx, &self.lease, self.index, &serde_json::to_string(mark)?, &state).await?;
         tx.commit().await?;

@@ -167,6 +167,38 @@ fn known_warning_that_multiplies_is_a_burst_with_its_usual_range() {
 }
 
 #[test]
+fn an_hour_away_is_no_anomaly_and_what_was_usual_before_still_is() {
+    let settings = Detect::default();
+    let mut sim = Sim::new(&settings);
+    let usual = |sim: &mut Sim, tenth: i64| {
+        business(sim, tenth);
+        if tenth % 50 == 0 {
+            sim.log(LogLevel::Info, "scheduler heartbeat ok");
+        }
+        if tenth % 100 == 0 {
+            let latency = 0.2 + 0.01 * sim.normal();
+            sim.sample("latency_seconds", latency);
+        }
+        if tenth % 1000 == 0 {
+            sim.log(LogLevel::Warn, "slow query took 17 ms");
+        }
+    };
+    sim.run(3600, usual);
+    let (since, saved) = (Sim::at(sim.now), sim.partition.save().expect("packed"));
+    sim.now += 3_600_000;
+    sim.partition = Partition::restore(&saved, &settings, 1).expect("unpacked");
+    sim.partition.resume(since, Sim::at(sim.now));
+    assert!(sim.unknown().is_some_and(|why| why.contains("aiops was restarted")), "{:?}", sim.unknown());
+    sim.run(300, usual);
+    assert_eq!(sim.events, []);
+    sim.run(5, |sim, _| sim.log(LogLevel::Warn, "slow query took 17 ms"));
+    let onsets = sim.onsets(AnomalyKind::LogBurst);
+    assert_eq!(onsets.len(), 1, "{:?}", sim.events);
+    let title = &onsets[0].title;
+    assert!(title.starts_with("`slow query took <*>`: ") && title.ends_with("s, usually 0–1"), "{title}");
+}
+
+#[test]
 fn burst_that_lasts_becomes_usual() {
     let settings = Detect { adapt_after: std::time::Duration::from_secs(120), ..Detect::default() };
     let mut sim = Sim::new(&settings);

@@ -3,16 +3,32 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::LogLevel;
 
 /// A name, interned in [`Names`].
 pub type Sym = u32;
 
 /// Names and their numbers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<Box<str>>", into = "Vec<Box<str>>")]
 pub struct Names {
     by_text: HashMap<Box<str>, Sym>,
     texts: Vec<Box<str>>,
+}
+
+impl From<Vec<Box<str>>> for Names {
+    fn from(texts: Vec<Box<str>>) -> Self {
+        let by_text = texts.iter().zip(0..).map(|(text, sym)| (text.clone(), sym)).collect();
+        Self { by_text, texts }
+    }
+}
+
+impl From<Names> for Vec<Box<str>> {
+    fn from(names: Names) -> Self {
+        names.texts
+    }
 }
 
 impl Names {
@@ -46,7 +62,7 @@ impl Names {
 }
 
 /// A span; all times of a case are microseconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CaseSpan {
     /// Hashes of identifiers ([`id_hash`]).
     pub trace: u64,
@@ -63,7 +79,7 @@ pub struct CaseSpan {
 }
 
 /// How serious a line is, as far as ranking cares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Gravity {
     Ordinary,
     Warning,

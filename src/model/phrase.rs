@@ -285,6 +285,9 @@ phrases! {
         "{records} records could not be read and were set aside",
         "не удалось прочитать, отложено записей: {records}";
     NoAnswer {} "no answer", "нет ответа";
+    Restarted {}
+        "aiops was restarted, and nobody keeps what came meanwhile",
+        "aiops перезапускался, а пришедшее тем временем никто не хранит";
     NotAskedOverloaded {}
         "not asked, because aiops is overloaded; asked again later",
         "не спрашивали, потому что перегружены; спросим позже";

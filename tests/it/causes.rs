@@ -42,14 +42,24 @@ async fn send(service: &Service, told: &Told) {
 
 /// The facts of the ranking that the alert's diagnosis cites, the first suspect first; none where it is not clear.
 async fn suspects(fault: Fault, buys: [i64; 2]) -> Vec<Value> {
+    suspects_after(fault, buys, false).await
+}
+
+/// The same, where the service is stopped and started between the telemetry and the alert.
+async fn suspects_after(fault: Fault, buys: [i64; 2], restart: bool) -> Vec<Value> {
     let onset: Timestamp = aiops::clock::now() - SignedDuration::from_mins(4);
     let told = {
         let _alone = shop::one_at_a_time().lock().await;
         tokio::task::spawn_blocking(move || shop::run(fault, onset, buys)).await.expect("the shop runs")
     };
     let dir = tempfile::tempdir().expect("a directory");
-    let service = Service::start_in(dir.path(), "").await;
+    let mut service = Service::start_in(dir.path(), "").await;
     send(&service, &told).await;
+    if restart {
+        service.child.restart().await;
+        let kept = (told.spans.len() + told.logs.len()) as f64;
+        until_metric(&service, "aiops_detect_traces_kept_items", kept).await;
+    }
     fire(&service, "CustomersWait", "front", onset).await;
     let list = "/api/v1/incidents";
     let id = service
@@ -89,6 +99,13 @@ async fn names(fault: Fault, culprit: &str, kinds: &[&str], says: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exception_is_found_where_it_was_thrown_and_not_where_it_was_passed_on() {
     names(Fault::Exception("bank"), "bank", &["behaviour"], "cannot read the book").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_in_the_middle_of_an_incident_forgets_no_request_and_no_line() {
+    let ranked = suspects_after(Fault::Exception("bank"), [6, 6], true).await;
+    let first = ranked.first().expect("a clear cause");
+    assert_eq!(first["service"], "bank", "{ranked:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

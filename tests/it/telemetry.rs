@@ -7,7 +7,7 @@ use aiops::{
     bus::{Bus, Embedded},
     clock,
     config::{self, BusSettings, Detect, Watch},
-    detect::{self, Detectors},
+    detect::{self, Detectors, Keep, Signal},
     http_client,
     intake::{
         logs, metrics,
@@ -15,6 +15,7 @@ use aiops::{
         watches::{self, Puller},
     },
     model::{AnomalyEvent, AnomalyKind, Coverage, Telemetry},
+    store::{Store, partitions},
 };
 use jiff::Timestamp;
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -25,21 +26,35 @@ use crate::peers::Prometheus;
 struct Running {
     bus: Arc<dyn Bus>,
     detectors: Detectors,
-    signals: mpsc::Receiver<AnomalyEvent>,
+    found: JoinHandle<Vec<AnomalyEvent>>,
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Running {
     fn start(settings: &Detect) -> Self {
+        Self::start_with(settings, None)
+    }
+
+    fn start_with(settings: &Detect, keep: Option<Keep>) -> Self {
         let bus: Arc<dyn Bus> = Arc::new(Embedded::new(&settings.bus));
-        let (sender, signals) = mpsc::channel(100);
+        let (sender, mut signals) = mpsc::channel(100);
+        let found = tokio::spawn(async move {
+            let mut found = Vec::new();
+            while let Some(signal) = signals.recv().await {
+                match signal {
+                    Signal::Anomaly(event) => found.push(event),
+                    Signal::Durable(asked) => asked.send(()).expect("it waits"),
+                }
+            }
+            found
+        });
         let deps = detect::Deps {
             bus: bus.clone(),
             settings: settings.clone(),
             signals: sender,
             left_open: vec![],
-            keep: None,
+            keep,
             calls: Default::default(),
         };
         let (detectors, stop) = (Detectors::new(deps), CancellationToken::new());
@@ -47,7 +62,7 @@ impl Running {
             let (detectors, stop) = (detectors.clone(), stop.clone());
             async move { detectors.run(stop).await }
         });
-        Self { bus, detectors, signals, stop, task }
+        Self { bus, detectors, found, stop, task }
     }
 
     async fn send_logs(&self, body: String) -> telemetry::Counts {
@@ -69,15 +84,26 @@ impl Running {
     }
 
     async fn stop(self) -> Vec<AnomalyEvent> {
-        let Self { mut signals, stop, task, detectors, .. } = self;
+        let Self { found, stop, task, detectors, .. } = self;
         stop.cancel();
         task.await.expect("no panic").expect("it ends well");
         drop(detectors);
-        let mut rest = Vec::new();
-        while let Some(event) = signals.recv().await {
-            rest.push(event);
-        }
-        rest
+        found.await.expect("no panic")
+    }
+
+    /// Ends as a kill does: nothing more is saved.
+    async fn kill(self) {
+        self.task.abort();
+        drop(self.task.await);
+    }
+
+    /// The templates of a service in the last ten minutes.
+    fn templates(&self, service: &str) -> Vec<String> {
+        let now = clock::now();
+        let recent = self.detectors.recent(service, clock::before(now, Duration::from_secs(600)), now);
+        let mut templates: Vec<String> = recent.templates.into_iter().map(|t| t.template).collect();
+        templates.sort();
+        templates
     }
 }
 
@@ -155,13 +181,70 @@ async fn an_anomaly_left_open_by_a_restart_is_ended_when_it_does_not_come_again(
     let run = detectors.run(stop.clone());
     let check = async {
         let event = tokio::time::timeout(Duration::from_secs(10), signals.recv()).await.expect("in time");
-        let event = event.expect("the end");
+        let Some(Signal::Anomaly(event)) = event else { panic!("no end") };
         assert!(event.ended_at.is_some());
         assert_eq!(event.detail["ended"], "not seen again after a restart");
         stop.cancel();
     };
     let (ended, ()) = tokio::join!(run, check);
     ended.expect("it ends well");
+}
+
+/// Until everything that was judged before is saved.
+async fn saved(store: &Store) {
+    let from = clock::now();
+    for _ in 0..500 {
+        let mut tx = store.read().await.expect("the store answers");
+        if partitions::saved(&mut tx, 0).await.expect("a row").at.is_some_and(|at| at > from) {
+            return;
+        }
+        drop(tx);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("nothing is saved");
+}
+
+#[tokio::test]
+async fn what_the_embedded_service_learned_outlives_a_stop_and_a_kill() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Store::scratch(dir.path()).await.expect("a store");
+    let bus = BusSettings { partitions: 1, ..BusSettings::default() };
+    let settings = Detect { save_every: Duration::from_millis(50), bus, ..Detect::default() };
+    let start = || Running::start_with(&settings, Some(Keep::Alone(store.clone())));
+    let back = async |templates: &[&str]| {
+        let running = start();
+        for _ in 0..500 {
+            if running.detectors.has_heard() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(running.templates("shop"), templates, "at once, before anything came");
+        let now = clock::now();
+        let recent = running.detectors.recent("shop", clock::before(now, Duration::from_secs(600)), now);
+        assert_eq!(recent.series.len(), 1, "the series too");
+        let Coverage::Unknown { reason } = recent.coverage else { panic!("a restart is a gap") };
+        assert!(reason.to_string().contains("aiops was restarted"), "{reason}");
+        running
+    };
+    let running = start();
+    for turn in 0..5 {
+        running.send_logs(format!(r#"{{"service":"shop","msg":"order {turn} of 17 shipped"}}"#)).await;
+        running.send_metric(0.5).await;
+    }
+    settled(&running).await;
+    // One more begins the save that is waited for.
+    running.send_metric(0.6).await;
+    saved(&store).await;
+    running.kill().await;
+
+    let running = back(&["order <*> of <*> shipped"]).await;
+    running.send_logs(r#"{"service":"shop","msg":"the cellar is dry"}"#.into()).await;
+    settled(&running).await;
+    assert_eq!(running.stop().await, [], "what goes on as it did is no anomaly");
+
+    let running = back(&["order <*> of <*> shipped", "the cellar is dry"]).await;
+    running.stop().await;
 }
 
 fn puller(url: &str, running: &Running, service: &str, query: &str) -> Puller {
