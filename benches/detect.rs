@@ -157,6 +157,12 @@ fn many_series(c: &mut Criterion) {
     group.throughput(Throughput::Elements(SERIES as u64));
     group.sample_size(20);
     group.bench_function("detect, 100,000 series", |b| b.iter(|| judge_all(&mut partition)));
+    let saved = partition.save().expect("packed");
+    eprintln!("metrics: {} bytes of saved state for each of {SERIES} series", saved.len() / SERIES);
+    group.bench_function("save 100,000 series", |b| b.iter(|| partition.save().expect("packed").len()));
+    group.bench_function("restore 100,000 series", |b| {
+        b.iter(|| Partition::restore(&saved, &settings, 1).expect("unpacked").sizes(now()))
+    });
     group.finish();
 }
 

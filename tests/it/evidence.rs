@@ -10,9 +10,11 @@ use aiops::{
         Outcome,
         evidence::{About, gather},
     },
-    model::{Evidence, EvidenceKind},
-    store::{alerts, incidents},
+    ids,
+    model::{Evidence, EvidenceKind, Incident, IncidentState},
+    store::{alerts, evidence, incidents},
 };
+use serde_json::json;
 
 use crate::{
     llm::scene::{self, Scene},
@@ -119,4 +121,44 @@ async fn prometheus_is_asked_for_the_settings_queries_and_its_own_rules_only() {
     assert_eq!(breaker.state(), BreakerState::Open);
     let (_, missing) = gather(&about(&blind).await, &blind.deps.access, Duration::from_secs(1)).await;
     assert!(missing.iter().any(|m| m.source == "prometheus" && m.reason == "circuit open"), "{missing:?}");
+}
+
+/// An incident of the shop that was over an hour after it was opened, so long ago, of this title, with an alert of this name.
+async fn past(scene: &Scene, ago: Duration, title: &str, alert: &str) -> String {
+    let now = about(scene).await.incident;
+    let opened_at = clock::before(clock::now(), ago);
+    let resolved_at = Some(clock::after(opened_at, Duration::from_secs(3600)));
+    let state = IncidentState::Resolved;
+    let id = ids::new();
+    let over = Incident { id: id.clone(), title: title.into(), state, opened_at, resolved_at, ..now };
+    let told = Evidence {
+        id: "E1".into(),
+        kind: EvidenceKind::Alert,
+        source: "alerts".into(),
+        service: "shop".into(),
+        summary: alert.into(),
+        data: json!({ "name": alert }),
+        observed_at: opened_at,
+    };
+    let mut tx = scene.store.write().await.expect("writes");
+    incidents::save_held(&mut tx, &[&over.into()]).await.expect("writes");
+    evidence::save(&mut tx, &id, &told).await.expect("writes");
+    tx.commit().await.expect("commits");
+    id
+}
+
+#[tokio::test]
+async fn past_incidents_are_evidence_where_their_title_or_an_alert_of_theirs_is_the_same() {
+    let scene = Scene::new(scene::settings()).await;
+    let hours = |n: u64| Duration::from_secs(n * 3600);
+    let same_alert = past(&scene, hours(50), "2 alerts of shop", "ShopDown").await;
+    let same_title = past(&scene, hours(30), "shop is down", "TillStuck").await;
+    past(&scene, hours(20), "shop is slow", "ShopSlow").await;
+    past(&scene, hours(100 * 24), "shop is down", "ShopDown").await;
+    assert_eq!(scene.first().await, Outcome::Diagnosed { enhance: false });
+    let facts = scene.evidence().await;
+    let told: Vec<_> = facts.iter().filter(|e| e.kind == EvidenceKind::PastIncident).collect();
+    let ids: Vec<_> = told.iter().filter_map(|e| e.data["id"].as_str()).collect();
+    assert_eq!(ids, [same_title, same_alert], "the newest first");
+    assert!(told[0].summary.to_string().contains("lasted 60m"), "{}", told[0].summary);
 }
