@@ -22,6 +22,8 @@ pub struct Happened {
     /// In the order of opening.
     pub stories: Vec<Story>,
     pub notes: Vec<Note>,
+    /// How many anomalies began, and how many of them came to no incident.
+    pub anomalies: (u64, u64),
     /// Where each signal went, and why.
     pub placed: BTreeMap<Signal, Placed>,
     /// Watches of the settings whose samples the recording does not hold.
@@ -82,6 +84,8 @@ pub struct Action {
 /// The sums.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Totals {
+    pub anomalies: u64,
+    pub anomalies_in_no_incident: u64,
     pub incidents: usize,
     pub by_severity: BTreeMap<Severity, usize>,
     /// Messages that ring, and changes of messages that people have, by channel.
@@ -99,7 +103,9 @@ impl Action {
 
 impl Happened {
     pub fn totals(&self) -> Totals {
-        let mut t = Totals { incidents: self.stories.len(), ..Totals::default() };
+        let (anomalies, anomalies_in_no_incident) = self.anomalies;
+        let incidents = self.stories.len();
+        let mut t = Totals { anomalies, anomalies_in_no_incident, incidents, ..Totals::default() };
         for story in &self.stories {
             *t.by_severity.entry(story.incident.severity).or_default() += 1;
             for action in &story.actions {
@@ -162,7 +168,8 @@ pub(super) async fn read(
     for story in &mut stories {
         story.actions = actions(&mut tx, story).await?;
     }
-    Ok(Happened { counts, from, to, stories, notes, placed, unrecorded: Vec::new() })
+    let anomalies = anomalies::count(&mut tx).await?;
+    Ok(Happened { counts, from, to, stories, notes, anomalies, placed, unrecorded: Vec::new() })
 }
 
 /// Puts a decision where it belongs.

@@ -95,6 +95,13 @@ pub async fn lasting(tx: &mut Tx, incidents: &[&str]) -> Result<Vec<Anomaly>> {
     rows_in!(tx, Row, head.as_str(), incidents, "ORDER BY started_at").into_iter().map(Row::model).collect()
 }
 
+/// How many there are, and how many of them belong to no incident.
+pub async fn count(tx: &mut Tx) -> Result<(u64, u64)> {
+    let query = "SELECT COUNT(*), COUNT(incident_id) FROM anomalies";
+    let (all, placed): (i64, i64) = sql!(tx, |c| sqlx::query_as(query).fetch_one(c))?;
+    Ok((all as u64, (all - placed) as u64))
+}
+
 pub async fn of(tx: &mut Tx, incident_id: &str) -> Result<Vec<Anomaly>> {
     let query =
         format!("SELECT {COLUMNS} FROM anomalies WHERE incident_id = $1 ORDER BY started_at, id LIMIT 1000");

@@ -260,7 +260,11 @@ fn section(out: &mut String, heading: &str, lines: &[String], show: usize) {
 
 /// The sums by name, in one order.
 fn rows(totals: &Totals) -> Vec<(String, usize)> {
-    let mut rows = vec![("incidents".to_owned(), totals.incidents)];
+    let mut rows = vec![
+        ("anomalies found".to_owned(), totals.anomalies as usize),
+        ("anomalies in no incident".to_owned(), totals.anomalies_in_no_incident as usize),
+        ("incidents".to_owned(), totals.incidents),
+    ];
     for severity in Severity::ALL.iter().rev() {
         rows.push((format!("incidents, {severity}"), totals.by_severity.get(severity).copied().unwrap_or(0)));
     }

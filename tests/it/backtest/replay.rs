@@ -221,6 +221,9 @@ fn a_detector_that_may_open_incidents_opens_one_more() {
     assert_eq!(new[0]["clause"], "correlate.anomaly_opens");
     let title = new[0]["after"][0]["title"].as_str().expect("a title");
     assert!(title.starts_with("`queue_depth` is 4"), "{title}");
+    let loose = ["before", "after"].map(|side| told[side]["anomalies_in_no_incident"].as_u64());
+    assert_eq!(loose, [Some(1), Some(0)], "{told:#}");
+    assert_eq!(told["before"]["anomalies"], told["after"]["anomalies"]);
 }
 
 #[test]
@@ -385,6 +388,10 @@ fn anomalies_are_found_anew_where_their_telemetry_is_and_else_taken_from_the_rec
     fs::remove_file(case.path("recording/logs.jsonl")).expect("removed");
     let told = case.json(&[]);
     assert!(signals(&told, 1).contains("log_burst of payments"), "{told:#}");
+    assert_eq!(
+        (&told["totals"]["anomalies"], &told["totals"]["anomalies_in_no_incident"]),
+        (&json!(2), &json!(0))
+    );
 }
 
 #[test]
