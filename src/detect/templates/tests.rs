@@ -106,6 +106,34 @@ fn short_lines_do_not_melt_into_each_other() {
 }
 
 #[test]
+fn who_speaks_is_no_part_of_what_is_said() {
+    for same in [
+        ["[Consumer clientId=c1, groupId=g0] Node 1 left", "[Producer clientId=p1] Node 7 left"],
+        [
+            "2026-11-21 10:00:00,123 INFO [main] shop.Cart - Saved",
+            "2026-11-21 10:00:01,007 INFO [order-poller] shop.Cart - Saved",
+        ],
+        [
+            "10:00:00.123 [main] INFO shop.Cart - Saved",
+            "10:00:01.007 [pool-1-thread-2] INFO shop.Cart - Saved",
+        ],
+        ["INFO:root:[Cart id=1] saved", "INFO:root:[Wish id=2] saved"],
+        ["INFO shop.api [None ann shop - -] order taken", "INFO shop.api [-] order taken"],
+        ["Done [id=1, state=NEW, on=Host [name=a]]", "Done [id=2, state=OLD, on=Host [name=b], next=null]"],
+    ] {
+        assert_eq!(templates(&same), 1, "{same:?}");
+    }
+    for apart in [
+        ["10:00:00 [ERROR] the disk is full", "10:00:00 [INFO] the disk is full"],
+        ["[event=login user=ann]", "[event=logout user=ann]"],
+        ["10:00:00 ERROR [main] no disk", "10:00:00 WARN [main] no disk"],
+        ["INFO:root:saved a.b.C", "INFO:root:lost a.b.C"],
+    ] {
+        assert_eq!(templates(&apart), 2, "{apart:?}");
+    }
+}
+
+#[test]
 fn what_comes_and_goes_in_a_value_does_not_make_a_template() {
     for same in [
         &[

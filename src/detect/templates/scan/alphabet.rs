@@ -67,6 +67,18 @@ pub fn is_rate(word: &[u8]) -> bool {
             .any(|unit| per.eq_ignore_ascii_case(unit))
 }
 
+/// How grave a line is, as programs write it.
+#[rustfmt::skip]
+pub fn is_level(word: &[u8]) -> bool {
+    let mut lower = [0; 8];
+    let Some(lower) = lower.get_mut(..word.len()) else { return false };
+    lower.copy_from_slice(word);
+    lower.make_ascii_lowercase();
+    matches!(&*lower,
+        b"trace" | b"debug" | b"info" | b"notice" | b"warn" | b"warning" | b"error" | b"severe" | b"fatal" | b"critical"
+        | b"trc" | b"dbg" | b"inf" | b"wrn" | b"err" | b"crit" | b"ftl")
+}
+
 /// `android.intent.action.SCREEN_ON`: the last part is one of a known set.
 pub fn constant_name(word: &[u8]) -> bool {
     let last = word.rsplit(|b| *b == b'.').next().unwrap_or_default();

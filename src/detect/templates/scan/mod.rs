@@ -1,6 +1,7 @@
 //! Cuts a line into tokens in one pass, and says of each whether it looks like a variable; hands on tokens with hashes.
 
 mod alphabet;
+mod context;
 mod lists;
 mod quoted;
 mod word;
@@ -218,6 +219,16 @@ impl Cursor<'_> {
                 self.at = start + 2;
                 return;
             }
+            b'[' if (self.spaced || start == 0 || matches!(self.line[start - 1], b':' | b']'))
+                && let Some(end) = self.context(start) =>
+            {
+                self.push(Kind::Punct, start, start + 1);
+                self.push(Kind::Var, start + 1, end - 1);
+                self.push(Kind::Punct, end - 1, end);
+                self.at = end;
+                self.value = Value::No;
+                return;
+            }
             b'<' if self
                 .closing(start)
                 .is_some_and(|end| self.literal(&self.line[start + 1..end - 1], Value::Assigned)) =>
@@ -251,7 +262,9 @@ impl Cursor<'_> {
             {
                 Value::Assigned
             }
-            b':' if attached && class(self.byte(start + 1)) & (SPACE | DELIM) == 0 => Value::Attached,
+            b':' if attached && class(self.byte(start + 1)) & (SPACE | DELIM) == 0 && !self.is_head() => {
+                Value::Attached
+            }
             _ => Value::No,
         };
     }

@@ -8,8 +8,12 @@ use super::{
 impl Cursor<'_> {
     /// The end of a balanced group that opens at `start`.
     pub(super) fn closing(&self, start: usize) -> Option<usize> {
+        self.closing_within(start, MAX_GROUP)
+    }
+
+    pub(super) fn closing_within(&self, start: usize, bytes: usize) -> Option<usize> {
         let mut depth = 0;
-        for at in start..self.to.min(start + MAX_GROUP) {
+        for at in start..self.to.min(start + bytes) {
             match self.line[at] {
                 b'{' | b'[' | b'(' => depth += 1,
                 b'}' | b']' | b')' => depth -= 1,
