@@ -118,6 +118,7 @@ fn who_speaks_is_no_part_of_what_is_said() {
             "10:00:01.007 [pool-1-thread-2] INFO shop.Cart - Saved",
         ],
         ["INFO:root:[Cart id=1] saved", "INFO:root:[Wish id=2] saved"],
+        ["env: os.name=Linux", "env: db.version=4.1-a, built on 2026-11-21 by ann"],
         ["INFO shop.api [None ann shop - -] order taken", "INFO shop.api [-] order taken"],
         ["Done [id=1, state=NEW, on=Host [name=a]]", "Done [id=2, state=OLD, on=Host [name=b], next=null]"],
     ] {
@@ -127,6 +128,7 @@ fn who_speaks_is_no_part_of_what_is_said() {
         ["10:00:00 [ERROR] the disk is full", "10:00:00 [INFO] the disk is full"],
         ["[event=login user=ann]", "[event=logout user=ann]"],
         ["10:00:00 ERROR [main] no disk", "10:00:00 WARN [main] no disk"],
+        ["env: os.name=Linux", "net: os.name=Linux"],
         ["INFO:root:saved a.b.C", "INFO:root:lost a.b.C"],
     ] {
         assert_eq!(templates(&apart), 2, "{apart:?}");

@@ -97,6 +97,11 @@ impl Cursor<'_> {
             self.at = end;
             return;
         }
+        if value == Value::Assigned && self.is_property(start) {
+            self.push(Kind::Var, start, self.to);
+            self.at = self.to;
+            return;
+        }
         if let Some(text) = self.query(start, word, value) {
             self.push(Kind::Var, start, text);
             self.at = text;
@@ -318,6 +323,16 @@ impl Cursor<'_> {
             at += word.len() + 1;
         }
         start + text.trim_ascii_end().len()
+    }
+
+    /// `env: java.vendor=Debian GNU/Linux`: the only value of the line, of a name with dots, is all that follows.
+    fn is_property(&self, start: usize) -> bool {
+        let name = self.line[..start - 1].rsplit(|b| !is_word(*b)).next().unwrap_or_default();
+        let rest = &self.line[start..self.to];
+        let dot = name.iter().position(|b| *b == b'.');
+        dot.is_some_and(|at| at > 0 && at + 1 < name.len())
+            && !rest.iter().any(|b| matches!(b, b'=' | b')' | b']' | b'}' | b'"' | b'\''))
+            && !self.s.tokens[..self.s.tokens.len() - 1].iter().any(|t| self.line[t.start as usize] == b'=')
     }
 
     /// Where a statement of SQL ends that begins here, after a mark.
