@@ -1,5 +1,7 @@
 //! Finds the message inside a JSON line or a logfmt line.
 
+use memchr::memchr;
+
 /// Names of the field that holds the text, most telling first.
 const NAMES: [&[u8]; 8] =
     [b"msg", b"message", b"event", b"log", b"text", b"short_message", b"@message", b"body"];
@@ -89,6 +91,51 @@ fn string_end(line: &[u8], mut at: usize) -> Option<usize> {
     None
 }
 
+/// Appends a string of JSON or Go without its escapes: `\"`, `\n`, `\u00e9`. What is no escape stays as it is.
+pub fn unescape(text: &[u8], out: &mut Vec<u8>) {
+    let mut rest = text;
+    while let Some(at) = memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        rest = &rest[at + 1..];
+        let Some(byte) = rest.first() else {
+            out.push(b'\\');
+            return;
+        };
+        let plain = match byte {
+            b'n' => b'\n',
+            b't' | b'r' | b'b' | b'f' => b' ',
+            b'"' | b'\\' | b'/' => *byte,
+            b'u' if let Some((letter, length)) = unicode(rest) => {
+                out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+                rest = &rest[length..];
+                continue;
+            }
+            _ => {
+                out.push(b'\\');
+                continue;
+            }
+        };
+        out.push(plain);
+        rest = &rest[1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// `u00e9`, or a pair of surrogates (`ud83d\ude00`): the letter and how many bytes tell it.
+fn unicode(text: &[u8]) -> Option<(char, usize)> {
+    let unit = |at: usize| {
+        let digits = std::str::from_utf8(text.get(at + 1..at + 5)?).ok()?;
+        (text[at] == b'u').then(|| u16::from_str_radix(digits, 16).ok())?
+    };
+    let first = unit(0)?;
+    let second =
+        (text.get(5) == Some(&b'\\')).then(|| unit(6)).flatten().filter(|u| (0xdc00..0xe000).contains(u));
+    let units = [first, second.unwrap_or(0)];
+    let pair = (0xd800..0xdc00).contains(&first) && second.is_some();
+    let letter = char::decode_utf16(units.into_iter().take(if pair { 2 } else { 1 })).next()?;
+    Some((letter.unwrap_or(char::REPLACEMENT_CHARACTER), if pair { 11 } else { 5 }))
+}
+
 /// `a=b c="d e"` throughout, three fields and more, with a message among them.
 fn logfmt(line: &[u8], from: usize) -> Option<(usize, usize)> {
     let (mut at, mut fields) = (from, 0);
@@ -130,4 +177,22 @@ fn logfmt(line: &[u8], from: usize) -> Option<(usize, usize)> {
         }
     }
     (fields >= 3).then_some(best?.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_undone_and_what_is_none_stays() {
+        for (text, plain) in [
+            (r#"GET \"/a\" \u00e9\ud83d\ude00"#, "GET \"/a\" é😀"),
+            (r"a\nb\tc\\d\/e", "a\nb c\\d/e"),
+            (r"C:\q \ud83d \u12 \", "C:\\q \u{fffd} \\u12 \\"),
+        ] {
+            let mut out = Vec::new();
+            unescape(text.as_bytes(), &mut out);
+            assert_eq!(String::from_utf8(out).expect("UTF-8"), plain, "{text}");
+        }
+    }
 }

@@ -141,7 +141,8 @@ impl Miner {
     pub fn add(&mut self, line: &[u8]) -> Found {
         self.lines += 1;
         let mut scanner = std::mem::take(&mut self.scanner);
-        let tokens = scanner.scan(line);
+        scanner.scan(line);
+        let (tokens, line) = (scanner.tokens(), scanner.text(line));
         let key = key_of(tokens);
         let now = self.now();
         let found = match self.rows.count(key, now).map(|at| self.rows.at(at)) {
@@ -177,9 +178,10 @@ impl Miner {
     }
 
     /// The variables of the line that was added last, in order.
-    pub fn values<'a>(&self, line: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    pub fn values<'a>(&'a self, line: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let shown = self.nodes.get(self.last as usize).map(|_| &self.nodes[self.top(self.last) as usize]);
-        shown.into_iter().flat_map(|node| node.values(self.scanner.tokens(), line))
+        let text = self.scanner.text(line);
+        shown.into_iter().flat_map(|node| node.values(self.scanner.tokens(), text))
     }
 
     /// What became of templates since the last call, in the order in which it happened.

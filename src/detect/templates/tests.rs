@@ -118,7 +118,7 @@ fn who_speaks_is_no_part_of_what_is_said() {
             "10:00:01.007 [pool-1-thread-2] INFO shop.Cart - Saved",
         ],
         ["INFO:root:[Cart id=1] saved", "INFO:root:[Wish id=2] saved"],
-        ["env: os.name=Linux", "env: db.version=4.1-a, built on 2026-11-21 by ann"],
+        ["env: db.version=5.0", "env: db.version=4.1-a, built on 2026-11-21 by ann"],
         ["INFO shop.api [None ann shop - -] order taken", "INFO shop.api [-] order taken"],
         ["Done [id=1, state=NEW, on=Host [name=a]]", "Done [id=2, state=OLD, on=Host [name=b], next=null]"],
     ] {
@@ -133,6 +133,30 @@ fn who_speaks_is_no_part_of_what_is_said() {
     ] {
         assert_eq!(templates(&apart), 2, "{apart:?}");
     }
+}
+
+#[test]
+fn a_message_is_the_same_however_it_is_wrapped() {
+    let message = r#"[Cart id=7] no "big" cart: gone"#;
+    let trace = "\\n\\tat shop.Cart.add(Cart.java:7)\\nCaused by: java.io.IOException: reset";
+    let once = message.replace('"', r#"\""#);
+    let twice = format!(r#"{{"level":"warn","msg":"{once}"}}"#).replace('\\', r"\\").replace('"', r#"\""#);
+    let lines = [
+        message.to_owned(),
+        format!(r#"{{"level":"warn","message":"{once}"}}"#),
+        format!(r#"level=warn ts=2026-11-21T10:00:00Z msg="{once}""#),
+        format!(r#"{{"stream":"stdout","log":"{twice}\n"}}"#),
+    ];
+    let mut miner = Miner::new(100);
+    let ids: BTreeSet<_> = lines.iter().map(|line| miner.add(line.as_bytes()).template).collect();
+    assert_eq!(ids.iter().map(|id| miner.text(*id)).collect::<Vec<_>>(), ["[<*>] no <*> cart: gone"]);
+    let line = &lines[3];
+    miner.add(line.as_bytes());
+    assert_eq!(miner.values(line.as_bytes()).collect::<Vec<_>>(), [&b"Cart id=7"[..], b"\"big\""]);
+
+    let plain = miner.add(format!("{message}{}", trace.replace("\\n", "\n").replace("\\t", "\t")).as_bytes());
+    let inside = miner.add(format!(r#"{{"level":"warn","msg":"{once}{trace}"}}"#).as_bytes());
+    assert_eq!(plain.template, inside.template, "the first line and the cause");
 }
 
 #[test]

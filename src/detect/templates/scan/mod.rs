@@ -47,6 +47,8 @@ const MAX_BYTES: usize = 4096;
 const MAX_CAUSE: usize = 1024;
 /// Lines of a stack trace among which its cause is searched, from the end.
 const MAX_TRACE: usize = 500;
+/// So many messages are unwrapped that hold the next one.
+const MAX_WRAPS: usize = 3;
 /// A quoted string or a bracketed value is closed within so many bytes, or it is none.
 const MAX_GROUP: usize = 1024;
 
@@ -56,6 +58,9 @@ pub struct Scanner {
     tokens: Vec<Token>,
     /// There was a word already.
     first_text: bool,
+    /// The message of the last line without its escapes, where it had any.
+    text: Vec<u8>,
+    unescaped: bool,
 }
 
 impl Scanner {
@@ -64,11 +69,28 @@ impl Scanner {
     pub fn scan(&mut self, line: &[u8]) -> &[Token] {
         self.tokens.clear();
         self.first_text = false;
-        let mut from = 0;
-        while from < line.len() && (class(line[from]) == SPACE || line[from] == b'\n') {
-            from += 1;
+        self.unescaped = false;
+        let mut text = std::mem::take(&mut self.text);
+        if memchr(b'\\', line).is_some() {
+            // A shipper's JSON may hold a program's.
+            for _ in 0..MAX_WRAPS {
+                let Some(inner) = unescaped(if self.unescaped { &text } else { line }) else { break };
+                text = inner;
+                self.unescaped = true;
+            }
         }
-        let end = memchr(b'\n', &line[from..]).map_or(line.len(), |length| from + length);
+        self.cut(if self.unescaped { &text } else { line });
+        self.text = text;
+        &self.tokens
+    }
+
+    /// What the tokens of the last line are places in.
+    pub fn text<'a>(&'a self, line: &'a [u8]) -> &'a [u8] {
+        if self.unescaped { &self.text } else { line }
+    }
+
+    fn cut(&mut self, line: &[u8]) {
+        let (from, end) = first_line(line);
         let (first, rest) = (&line[..end], &line[end..]);
         let parts = match fields::message(first, from) {
             Some((brace, start, end)) => [(from, brace), (start, end)],
@@ -83,7 +105,6 @@ impl Scanner {
         if let Some((start, to)) = cause(first, rest) {
             self.part(line, end + start, end + to.min(start + MAX_CAUSE), true);
         }
-        &self.tokens
     }
 
     /// Those of the last message.
@@ -94,6 +115,23 @@ impl Scanner {
     fn part(&mut self, line: &[u8], at: usize, to: usize, spaced: bool) {
         Cursor { line, to, at, spaced, value: Value::No, text_until: 0, s: self }.run();
     }
+}
+
+/// Where the first line begins and ends that is not empty.
+fn first_line(line: &[u8]) -> (usize, usize) {
+    let is_blank = |b: &&u8| class(**b) == SPACE || **b == b'\n';
+    let from = line.iter().take_while(is_blank).count();
+    (from, memchr(b'\n', &line[from..]).map_or(line.len(), |length| from + length))
+}
+
+/// The message of a JSON line or a logfmt line without its escapes, if it has any, and what stands before it.
+fn unescaped(line: &[u8]) -> Option<Vec<u8>> {
+    let (from, end) = first_line(line);
+    let (brace, start, to) = fields::message(&line[..end], from)?;
+    memchr(b'\\', &line[start..to])?;
+    let mut text = line[from..brace].to_vec();
+    fields::unescape(&line[start..to], &mut text);
+    Some(text)
 }
 
 /// Where the last cause stands in what follows the first line: Java's `Caused by:`, or the last line of Python's traceback.
@@ -219,7 +257,7 @@ impl Cursor<'_> {
                 self.at = start + 2;
                 return;
             }
-            b'[' if (self.spaced || start == 0 || matches!(self.line[start - 1], b':' | b']'))
+            b'[' if (self.spaced || start == 0 || matches!(self.line[start - 1], b':' | b']' | b'"'))
                 && let Some(end) = self.context(start) =>
             {
                 self.push(Kind::Punct, start, start + 1);
