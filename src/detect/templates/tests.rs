@@ -133,6 +133,9 @@ fn who_speaks_is_no_part_of_what_is_said() {
     ] {
         assert_eq!(templates(&apart), 2, "{apart:?}");
     }
+    let mut miner = Miner::new(100);
+    let id = miner.add(b"10:00:00 INFO [main] a.b.Cart - 7 are gone").template;
+    assert_eq!(miner.text(id), "<*> INFO [<*>] <*> - <*> are gone", "the logger is no part of a value");
 }
 
 #[test]

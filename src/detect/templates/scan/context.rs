@@ -41,25 +41,36 @@ impl Cursor<'_> {
     /// `12:00:01 [main] INFO shop.Cart - …`, `2026-11-21 12:00:01 INFO [main] …`: a thread or a request, beside a level
     /// where the line begins.
     fn is_thread(&self, from: usize, to: usize, end: usize) -> bool {
-        let tokens = &self.s.tokens;
-        if tokens.len() > MAX_TOKENS || is_level(self.line[from..to].trim_ascii()) {
+        if is_level(self.line[from..to].trim_ascii()) {
             return false;
-        }
-        let (mut words, mut level) = (0, false);
-        for token in tokens {
-            let text = &self.line[token.start as usize..token.end as usize];
-            if matches!(token.kind, Kind::Word | Kind::Suspect) {
-                words += 1;
-                let is_name = text.iter().any(|b| matches!(b, b'.' | b'_' | b'-'));
-                if is_level(text) {
-                    level = true;
-                } else if !is_name || !level {
-                    return false;
-                }
-            }
         }
         let rest = self.line[end..self.to].trim_ascii_start();
         let next = rest.split(|b| class(*b) & SPACE != 0 || *b == b':').next().unwrap_or_default();
-        words <= MAX_WORDS && (level || is_level(next) && rest.len() > next.len())
+        let level_follows = is_level(next) && rest.len() > next.len();
+        self.head(&self.s.tokens).is_some_and(|level| level || level_follows)
+    }
+
+    /// Is the last token a ` - ` that parts a message from what stands before all messages?
+    pub(super) fn parts_head(&self) -> bool {
+        let [head @ .., dash] = self.s.tokens.as_slice() else { return false };
+        dash.spaced && self.line[dash.start as usize] == b'-' && self.head(head) == Some(true)
+    }
+
+    /// Whether a level was among the tokens; `None` if there is more than a time, a level, and names of who speaks.
+    fn head(&self, tokens: &[Token]) -> Option<bool> {
+        if tokens.len() > MAX_TOKENS {
+            return None;
+        }
+        let (mut words, mut level) = (0, false);
+        for token in tokens.iter().filter(|t| matches!(t.kind, Kind::Word | Kind::Suspect)) {
+            let text = &self.line[token.start as usize..token.end as usize];
+            words += 1;
+            if is_level(text) {
+                level = true;
+            } else if !level || !text.iter().any(|b| matches!(b, b'.' | b'_' | b'-')) {
+                return None;
+            }
+        }
+        (words <= MAX_WORDS).then_some(level)
     }
 }

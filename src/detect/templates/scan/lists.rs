@@ -14,12 +14,14 @@ impl Cursor<'_> {
     /// Adds a token; runs and lists of variables are one, as are repeated groups that hold one.
     pub(super) fn push(&mut self, kind: Kind, start: usize, end: usize) {
         let spaced = std::mem::take(&mut self.spaced);
+        let parts_head = kind == Kind::Var && spaced && self.parts_head();
         let tokens = &mut self.s.tokens;
         if kind == Kind::Var {
             if let [.., first, sep] = tokens.as_slice()
                 && first.kind == Kind::Var
                 && sep.kind == Kind::Punct
                 && matches!(self.line[sep.start as usize], b',' | b'-' | b'/' | b'+' | b'&' | b'~')
+                && !parts_head
             {
                 tokens.pop();
             }
@@ -66,7 +68,9 @@ impl Cursor<'_> {
             self.listed();
             self.restated();
         }
-        repeated(&mut self.s.tokens, self.line);
+        if !parts_head {
+            repeated(&mut self.s.tokens, self.line);
+        }
     }
 
     /// `NEW -> OPEN`: both are states.
