@@ -202,6 +202,39 @@ fn what_comes_and_goes_in_a_value_does_not_make_a_template() {
         &["cut by age: Seg(at=1, size=2),Seg(at=3, size=4) (x7)", "cut by age: Seg(at=1, size=2) (x7)"],
         &["step 7 on k7 done by driver", "step 7 on elm done by 7", "step 8 on k8 done by 9"],
         &["nodes node-[1-4] up", "nodes node-7 up", "nodes node-[1-4,9-12] up"],
+        &[
+            "read of /a/1 failed (2: No such file or directory)",
+            "read of /b/1 failed (13: Permission denied)",
+        ],
+        &["(2)No such file or directory: no page at /a/1", "(13)Permission denied: no page at /b/1"],
+        &[
+            "left (error:0A00010B:SSL routines::wrong version number) at 7",
+            "left (error:0A0000C1:SSL routines:tls_accept:no shared cipher) at 8",
+        ],
+        &["\"^\" matches \"/a/1\", asked: \"x\"", "\"/old\" matches \"/b/2\", asked: \"y\""],
+        &[
+            "asked, request: \"GET /a/1 HTTP/1.1\"",
+            "asked, request: \"junk\"",
+            "asked, request: \"POST / HTTP/1.0\"",
+        ],
+        &["allowed by <Any>", "allowed by <Local>", "allowed by <>"],
+        &["[ann] OK LOGIN", "[bob] OK LOGIN"],
+        &["waits in List()", "waits in List(Stage 4)", "waits in HashSet(a, b)"],
+        &["cut LogPart(at=1, size=2)", "cut LogPart(at=3, size=4),LogPart(at=5, size=6)"],
+        &["environment:java.vendor=Debian", "environment:java.tmp=/a/b:/c", "environment:java.args="],
+        &["RING [a - _meta_] stepped down", "RING [b - C-7-x] stepped down"],
+        &["seen by u'ann' at 1", "seen by u'x7' at 2"],
+        &["pool for (*:80) made", "pool for (10.0.0.7:80) made"],
+        &["freeing tree(.)", "freeing tree(a.example)"],
+        &["holds it; queue: .", "holds it; queue: 7, 8.", "holds it; queue: 9."],
+        &["op=7 sent text=", "op=8 sent text=no such object", "op=9 sent text=7"],
+        &["took 7 ms  statement: begin; select f(1)", "took 8 ms  statement: drop table t7"],
+        &["by a1 ; DIR=/ ; AS=x7", "by a2 ; DIR=/run/a ; AS=x8"],
+        &["answers for al.example. A", "answers for www.al.example. A"],
+        &["looks for app.js today", "looks for index.html today"],
+        &["closed 7 links, reason: timed out (no answer), code: 1", "closed 8 links, reason: gone, code: 2"],
+        &["waits for TcpNode [id=1, order=2] now", "waits for LocalPeer [key=a, at=[b, c]] now"],
+        &["to=1, status=late (no answer from a.example)", "to=2, status=late (queue of 7 is full)"],
     ] {
         assert_eq!(templates(same), 1, "{same:?}");
     }
@@ -302,6 +335,9 @@ fn what_names_the_event_is_kept() {
         &["restart counter is at 1", "reload counter is at 1"],
         &["total of 3 errors", "total of 3 errors over 7 seconds"],
         &["fetch enabled.........1", "fetch disabled.........1"],
+        &["[warn] not here", "[error] not here"],
+        &["rpc.statd has started", "rpc.idmapd has started"],
+        &["he came,saw it", "he went,saw it"],
     ] {
         assert_eq!(templates(different), different.len(), "{different:?}");
     }

@@ -108,7 +108,7 @@ impl Cursor<'_> {
             first -= 1;
             match mark(before) {
                 _ if mark(item).is_some() => return,
-                Some(b',') => first -= 1,
+                Some(b',' | b'-') => first -= 1,
                 Some(b'(' | b'[') => break,
                 // `(task 7, elm, 12)`: the first item has a name.
                 None if item.kind == Kind::Var && items > 1 => break,

@@ -3,6 +3,7 @@
 mod alphabet;
 mod context;
 mod lists;
+mod printed;
 mod quoted;
 mod word;
 
@@ -113,7 +114,7 @@ impl Scanner {
     }
 
     fn part(&mut self, line: &[u8], at: usize, to: usize, spaced: bool) {
-        Cursor { line, to, at, spaced, value: Value::No, text_until: 0, s: self }.run();
+        Cursor { line, to, at, spaced, value: Value::No, text_until: usize::MAX, s: self }.run();
     }
 }
 
@@ -234,6 +235,9 @@ impl Cursor<'_> {
                 let end = self.absent(start).unwrap_or(start + 1);
                 return self.value_until(end);
             }
+            b'(' if let Some(end) = self.errno(start).or_else(|| self.remark(start)) => {
+                return self.value_until(end);
+            }
             b'(' if self.spaced && self.is_command_next() => {
                 if let Some(end) = self.closing(start).filter(|end| *end > start + 2) {
                     self.push(Kind::Punct, start, start + 1);
@@ -248,6 +252,17 @@ impl Cursor<'_> {
                 self.push(Kind::Var, start + 1, start + 1);
                 self.push(Kind::Punct, start + 1, start + 2);
                 self.at = start + 2;
+                return;
+            }
+            b'(' if !self.spaced
+                && class(self.byte(start + 1)) == 0
+                && self.byte(start + 1) != 0
+                && self.byte(start + 2) == b')' =>
+            {
+                self.push(Kind::Punct, start, start + 1);
+                self.push(Kind::Var, start + 1, start + 2);
+                self.push(Kind::Punct, start + 2, start + 3);
+                self.at = start + 3;
                 return;
             }
             b'[' if self.byte(start + 1) == b']' => {
@@ -273,6 +288,13 @@ impl Cursor<'_> {
             {
                 let end = self.closing(start).unwrap_or(start + 1);
                 return self.value_until(end);
+            }
+            b'<' if self.byte(start + 1) == b'>' => {
+                self.push(Kind::Punct, start, start + 1);
+                self.push(Kind::Var, start + 1, start + 1);
+                self.push(Kind::Punct, start + 1, start + 2);
+                self.at = start + 2;
+                return;
             }
             b'<' | b'>' if self.spaced && self.compared(start) => return,
             b'<' if let Some(end) = self.element(start) => return self.value_until(end),

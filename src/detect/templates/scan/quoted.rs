@@ -73,7 +73,9 @@ impl Cursor<'_> {
             self.at = end + 1;
             return true;
         }
-        if let Some(method) = request(inside) {
+        if !self.labelled()
+            && let Some(method) = request(inside)
+        {
             // The method of an HTTP request names what is done. Before it, an access log has addresses and users.
             self.client();
             self.push(Kind::Word, start + 1, start + 1 + method);
@@ -120,6 +122,12 @@ impl Cursor<'_> {
             let end = self.at;
             self.push(Kind::Var, start, end);
         }
+    }
+
+    /// Does a label stand before it, `request: "…"`?
+    fn labelled(&self) -> bool {
+        let [.., label, colon] = self.s.tokens.as_slice() else { return false };
+        label.kind == Kind::Word && !colon.spaced && self.is_after(b':')
     }
 
     /// Do the fields of an object stand here?

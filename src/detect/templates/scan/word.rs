@@ -21,6 +21,8 @@ struct Read {
     odd: bool,
     /// It has a scheme.
     url: bool,
+    /// It is a list of words.
+    joined: bool,
 }
 
 /// How statements of SQL begin, and what they hold too.
@@ -51,7 +53,7 @@ impl Cursor<'_> {
             (end, full) = (close, close);
             read.flags |= DIGIT;
         }
-        let Read { flags, dots, slashes, odd, url } = read;
+        let Read { flags, dots, slashes, odd, url, .. } = read;
         while end > start + 1 && matches!(self.line[end - 1], b'.' | b'!' | b'?' | b'-' | b'*') {
             end -= 1;
         }
@@ -73,9 +75,14 @@ impl Cursor<'_> {
                 && (word[0] == b'/' || word.starts_with(b"./") || word.starts_with(b"~/")));
         let variable = flags & DIGIT != 0 || path || odd || self.literal(word, value) || hexadecimal(word);
         if flags & (ALPHA | DIGIT) == 0 && !variable && word != b"_" {
-            // `-`, `...`: a mark, whatever its length; `****` hides a value.
-            let hidden =
-                self.line[start..full].len() > 2 && self.line[start..full].iter().all(|b| *b == b'*');
+            // `-`, `...`: a mark, whatever its length; `****` hides a value, and after `=` it is one.
+            let full_word = &self.line[start..full];
+            let hidden = full_word.len() > 2 && full_word.iter().all(|b| *b == b'*')
+                || value == Value::Assigned && !self.spaced;
+            if word == b"." && self.spaced && self.is_after(b':') {
+                // `waiting: .`: there is none.
+                self.push(Kind::Var, start, start);
+            }
             self.push(
                 if hidden { Kind::Var } else { Kind::Punct },
                 start,
@@ -102,6 +109,14 @@ impl Cursor<'_> {
             self.at = self.to;
             return;
         }
+        if let Some(close) = self.printed(start, end, value) {
+            self.push(Kind::Var, start, close);
+            self.at = close;
+            return;
+        }
+        if matches!(word, b"u" | b"b") && self.byte(end) == b'\'' && self.repr(end) {
+            return;
+        }
         if let Some(text) = self.query(start, word, value) {
             self.push(Kind::Var, start, text);
             self.at = text;
@@ -114,12 +129,16 @@ impl Cursor<'_> {
             || self.host(start, end)
             || is_name(word, dots)
             || self.index(start, end)
+            || self.angled(start, end)
+            || self.speaker(start, end)
+            || (dots == 1 && self.file_or_host(start, end))
         {
             Kind::Var
         } else if (value != Value::No && self.byte(end) != b'(')
             || (value == Value::Assigned && full == end && self.closing(end).is_some())
             || (dots > 1 && !exception_name(word))
             || self.argument(start, end)
+            || self.counted(end)
         {
             Kind::Suspect
         } else {
@@ -167,6 +186,7 @@ impl Cursor<'_> {
                     break;
                 }
                 read.odd |= byte == b'=';
+                read.joined |= byte == b',';
             }
             if byte == b'.'
                 && end > start
@@ -212,7 +232,7 @@ impl Cursor<'_> {
 
     /// Whether a delimiter inside a word does not end it.
     fn belongs(&self, byte: u8, start: usize, end: usize, read: Read) -> bool {
-        let Read { flags, dots, slashes, url, .. } = read;
+        let Read { flags, dots, slashes, url, joined, .. } = read;
         let next = self.byte(end + 1);
         match byte {
             _ if end == start => false,
@@ -225,12 +245,14 @@ impl Cursor<'_> {
             b':' if next == b'\\' => true,
             b':' if self.value == Value::Assigned => is_word(next),
             b':' if url => is_word(next),
+            b',' => joined && class(next) & ALPHA != 0 || self.joins(start, end),
             b':' => {
                 let left = &self.line[start..end];
                 (class(next) == DIGIT
                     && (flags & DIGIT != 0
                         || dots > 0
                         || slashes > 0
+                        || left == b"*"
                         || left.eq_ignore_ascii_case(b"localhost")))
                     || (flags & DIGIT != 0
                         && next.is_ascii_hexdigit()
@@ -275,6 +297,15 @@ impl Cursor<'_> {
             }
     }
 
+    /// `worker[7]`: one of several.
+    fn counted(&self, end: usize) -> bool {
+        let mut at = end + 1;
+        while class(self.byte(at)) == DIGIT {
+            at += 1;
+        }
+        self.byte(end) == b'[' && at > end + 1 && self.byte(at) == b']'
+    }
+
     /// `Nov 21 10:00:00 web sshd[7]: …`: the host, between the time and what tells (RFC 3164).
     fn host(&self, start: usize, end: usize) -> bool {
         let [when] = self.s.tokens.as_slice() else { return false };
@@ -311,7 +342,7 @@ impl Cursor<'_> {
     }
 
     /// Where a command ends that begins here: at the next field, or with the line.
-    fn command_end(&self, start: usize) -> usize {
+    pub(super) fn command_end(&self, start: usize) -> usize {
         let text = &self.line[start..self.to];
         let text = &text[..text.iter().position(|b| *b == b'\n').unwrap_or(text.len())];
         let mut at = start;
