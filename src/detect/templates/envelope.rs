@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 const DEPTH: usize = 8;
 /// Before so many lines nothing is common.
 const MIN_LINES: u64 = 8;
+/// Before so many it may still be something else.
+const SETTLED_LINES: u64 = 2 * MIN_LINES;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Envelope {
@@ -33,6 +35,10 @@ impl Envelope {
                 lead.votes -= 1;
             }
         }
+    }
+
+    pub fn is_settled(&self) -> bool {
+        self.lines >= SETTLED_LINES
     }
 
     /// How many tokens at the beginning nine of ten different lines share.

@@ -4,9 +4,9 @@
 //! that were never seen at their place are the only difference (novelty); and words that are known as values elsewhere.
 
 use super::{
-    hash::{VAR_HASH, mix},
+    hash::{VAR_HASH, hash, mix},
     key::{masked, positions, without},
-    node::{CAPS, COMPOUND, Node, NodeId, Piece},
+    node::{CAPS, COMPOUND, IDENTIFIER, Node, NodeId, Piece},
     scan::Kind,
     table::{Aged, Recent},
 };
@@ -18,6 +18,10 @@ const ENOUGH: usize = 4;
 const ENOUGH_IN_OPEN_SLOT: usize = 3;
 /// The same when each word is known as a value elsewhere.
 const ENOUGH_KNOWN: usize = 2;
+/// The same of names of things, as programs write them, beside three equal words.
+const ENOUGH_NAMED: usize = 3;
+/// The same of what a field holds that is one of several, and of what marks set apart in a sentence.
+const ENOUGH_IN_FIELD: usize = 2;
 /// The same for words in capitals: states, of which there are several by nature.
 const ENOUGH_CAPITALS: usize = 8;
 /// The same for the first word, and where only one other remains: they name the event.
@@ -150,6 +154,8 @@ pub struct Line<'a> {
     pub shape: u64,
     pub pieces: &'a [Piece],
     pub hashes: &'a [u64],
+    /// Sets of places that were found to vary in lines of its shape.
+    pub masks: &'a [u128],
     /// So many tokens at the beginning are common to nearly all lines.
     pub envelope: usize,
 }
@@ -210,13 +216,43 @@ impl Evidence {
         for (rank, &i) in words.iter().enumerate() {
             let place =
                 Place { i, later: rank > 0, names: rank == 0 || words.len() < 3, others: words.len() - 1 };
-            self.one_word(line, place, &exists, &mut proofs);
+            self.one_word(line, 0, place, &exists, nodes, &mut proofs);
+        }
+        for &mask in line.masks {
+            self.beside_values(line, mask, &words, &exists, nodes, &mut proofs);
         }
         if words.len() > 1 {
             self.suspects(line, &words, &exists, nodes, &mut proofs);
         }
         self.novelty(line, &words, nodes, &mut proofs);
         proofs
+    }
+
+    /// Notes the words of a line at which others, with values at the places in `mask`, differ.
+    fn beside_values(
+        &mut self,
+        line: &Line<'_>,
+        mask: u128,
+        words: &[usize],
+        exists: &impl Fn(u64) -> bool,
+        nodes: &[Node],
+        proofs: &mut Vec<Proof>,
+    ) {
+        let others: Vec<usize> = words.iter().copied().filter(|i| mask >> i & 1 == 0).collect();
+        let fits = 128 - mask.leading_zeros() as usize <= line.pieces.len();
+        if others.len() == words.len() || others.len() < 2 || !fits {
+            return;
+        }
+        let key = masked(line.key, mask, line.hashes);
+        for &i in &others {
+            let rest = without(key, i, line.hashes[i]);
+            if self.several.peek(rest).is_some() || self.once.get(rest).is_some_and(|once| once.at() == i) {
+                let first = words[0] == i;
+                let place =
+                    Place { i, later: !first, names: first || others.len() < 3, others: others.len() - 1 };
+                self.one_word(line, mask, place, exists, nodes, proofs);
+            }
+        }
     }
 
     /// This line has a value where others have a word.
@@ -269,16 +305,18 @@ impl Evidence {
     fn one_word(
         &mut self,
         line: &Line<'_>,
+        mask: u128,
         place: Place,
         exists: &impl Fn(u64) -> bool,
+        nodes: &[Node],
         proofs: &mut Vec<Proof>,
     ) {
         let Place { i, later, names, others } = place;
         let hash = line.hashes[i];
         let capitals = line.pieces[i].flags & CAPS != 0;
         let suspect = line.pieces[i].kind == Kind::Suspect;
-        let rest = without(line.key, i, hash);
-        let open = i >= 2 && self.slot(line, i, rest, names, proofs);
+        let rest = without(masked(line.key, mask, line.hashes), i, hash);
+        let open = i >= 2 && mask == 0 && self.slot(line, i, rest, names, proofs);
         let count = self.see(rest, Once::new(hash as u32, line.node, i, names || capitals));
         if others == 0 {
             return;
@@ -288,8 +326,20 @@ impl Evidence {
             let is_value = |w: Once| self.values.peek(short(u64::from(w.word))).is_some();
             count > 1 && several.is_some_and(|seen| seen.at(i).all(is_value))
         };
+        let named = || {
+            let name = if later { IDENTIFIER } else { COMPOUND };
+            let is_name = |piece: &Piece| piece.flags & (name | CAPS) == name;
+            let of = |w: &Once| nodes.get(w.node() as usize)?.pieces.get(w.at());
+            let names = |seen: &Seen| seen.at(i).filter(|w| of(w).is_some_and(is_name)).count();
+            is_name(&line.pieces[i]) && several.is_some_and(|seen| names(seen) >= ENOUGH_NAMED)
+        };
+        let amid = others >= TWIN;
         let (enough, few) = match () {
+            () if (later || amid) && is_field(line, i, later && amid) => {
+                (if exists(rest) { 1 } else { ENOUGH_IN_FIELD }, false)
+            }
             () if (!names || others >= TWIN || later && suspect) && exists(rest) => (1, false),
+            () if others >= TWIN && named() => (ENOUGH_NAMED, false),
             () if names && others >= TWIN && line.pieces[i].flags & COMPOUND != 0 => (ENOUGH, false),
             () if names && !(later && known()) => (ENOUGH_OF_NAMES, false),
             () if capitals => (ENOUGH_CAPITALS, true),
@@ -300,7 +350,7 @@ impl Evidence {
         if count < enough {
             return;
         }
-        let mask = 1 << i;
+        let mask = mask | 1 << i;
         let Some(seen) = self.several.get_mut(rest) else {
             return proofs.push(Proof { key: rest, mask, few, nodes: vec![line.node] });
         };
@@ -381,7 +431,8 @@ impl Evidence {
             let mut values: Vec<u64> = all.iter().map(|(_, _, h)| h[*i]).collect();
             values.sort_unstable();
             values.dedup();
-            values.len() >= ENOUGH || values.contains(&VAR_HASH)
+            let enough = if is_field(line, *i, false) { ENOUGH_IN_FIELD } else { ENOUGH };
+            values.len() >= enough || values.contains(&VAR_HASH)
         };
         let mask = positions(suspects).filter(varied).map(|i| 1 << i).sum();
         agreeing(&all, mask, proofs);
@@ -411,6 +462,18 @@ impl Evidence {
             entry.clear();
         }
     }
+}
+
+/// Do marks set this word apart, as what a field holds? `state=ready, …`, `[ready]`; in a sentence (`amid`) what stands behind
+/// is enough: `(ready)`, `as ready, …`.
+fn is_field(line: &Line<'_>, i: usize, amid: bool) -> bool {
+    let mark =
+        |i: usize, of: &[&[u8]]| line.hashes.get(i).is_some_and(|h| of.iter().any(|mark| *h == hash(mark)));
+    let Some(before) = i.checked_sub(1) else { return false };
+    mark(before, &[b"="]) && i + 1 < line.hashes.len()
+        || mark(before, &[b"["]) && mark(i + 1, &[b"]"])
+        || mark(before, &[b":"]) && mark(i + 1, &[b",", b";", b"|"])
+        || amid && mark(i + 1, &[b",", b")", b"]", b"}"])
 }
 
 /// Evidence keeps 32 bits of a word.

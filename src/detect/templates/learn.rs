@@ -118,11 +118,21 @@ impl Miner {
         let mut work = vec![node];
         while let Some(id) = work.pop() {
             self.note_tail(id);
+            self.note_brackets(id);
             let n = &self.nodes[id as usize];
             let hashes = n.hashes();
             let envelope = self.envelope.depth(&hashes);
-            let line =
-                Line { node: id, key: n.key, shape: n.shape, pieces: &n.pieces, hashes: &hashes, envelope };
+            let shape = self.shapes.get(&n.shape).filter(|_| n.leaf && self.envelope.is_settled());
+            let masks = shape.map_or(&[][..], |shape| &shape.masks);
+            let line = Line {
+                node: id,
+                key: n.key,
+                shape: n.shape,
+                pieces: &n.pieces,
+                hashes: &hashes,
+                masks,
+                envelope,
+            };
             let rows = &self.rows;
             let proofs = self.evidence.add(&line, |key| rows.get(key).is_some(), &self.nodes);
             work.extend(proofs.into_iter().filter_map(|proof| self.accept(proof)));

@@ -7,6 +7,7 @@
 //! not used for longest is forgotten (`room`).
 
 mod apart;
+mod brackets;
 mod envelope;
 mod evidence;
 mod fields;
@@ -88,6 +89,8 @@ pub struct Miner {
     phrases: Phrases,
     /// By identity without the last field: a node that has one.
     tails: Recent<NodeId>,
+    /// By identity without what the leading bracket holds: a node that has one.
+    brackets: Recent<NodeId>,
     changes: Vec<Change>,
     hashes: Vec<u64>,
     /// The node of the last line.
@@ -131,6 +134,7 @@ impl Miner {
             evidence: Evidence::new(max),
             phrases: Phrases::new(max),
             tails: Recent::new(max),
+            brackets: Recent::new(max),
             changes: Vec::new(),
             hashes: Vec::new(),
             last: 0,

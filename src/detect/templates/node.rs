@@ -6,7 +6,7 @@ use super::{
     hash::{self, VAR_HASH},
     key::shape_of,
     params::Params,
-    scan::{Kind, Token},
+    scan::{Kind, Token, exception_name},
 };
 
 pub type NodeId = u32;
@@ -17,8 +17,10 @@ pub const SPACED: u8 = 1;
 pub const CAPS: u8 = 2;
 /// A key whose number does not count.
 pub const NUMBERED: u8 = 4;
-/// A word of several parts, like names of things: `libpam-modules`, `ssh.service`.
+/// A word of several parts, like names of things: `libpam-modules`, `ssh.service`, `RamFilter`.
 pub const COMPOUND: u8 = 8;
+/// A compound that no sentence has: `feature.x`, `max_open`, `RamFilter`, but not `half-open`.
+pub const IDENTIFIER: u8 = 16;
 
 /// One token of a template.
 #[derive(Clone, Copy, Debug)]
@@ -141,10 +143,11 @@ impl Node {
     }
 }
 
-fn is_compound(word: &[u8]) -> bool {
-    word.windows(3).any(|w| {
-        matches!(w[1], b'-' | b'.' | b'_') && w[0].is_ascii_alphabetic() && w[2].is_ascii_alphabetic()
-    })
+/// Has it one of these marks between letters, or a capital after a small letter? The names of exceptions say what happened.
+fn is_compound(word: &[u8], marks: &[u8]) -> bool {
+    let joined = |w: &[u8]| marks.contains(&w[1]) && w[0].is_ascii_alphabetic() && w[2].is_ascii_alphabetic();
+    let humped = |w: &[u8]| w[0].is_ascii_lowercase() && w[1].is_ascii_uppercase();
+    (word.windows(3).any(joined) || word.windows(2).any(humped)) && !exception_name(word)
 }
 
 /// Pieces and text of a line.
@@ -162,7 +165,8 @@ pub fn pieces_of(tokens: &[Token], line: &[u8]) -> (Box<[Piece]>, Box<[u8]>) {
         let flags = flag(t.spaced, SPACED)
             | flag(t.caps && mixed, CAPS)
             | flag(t.numbered, NUMBERED)
-            | flag(is_compound(word), COMPOUND);
+            | flag(is_compound(word, b"-._"), COMPOUND)
+            | flag(is_compound(word, b"._"), IDENTIFIER);
         Piece { kind: t.kind, flags, length: length as u16 }
     });
     let pieces = pieces.collect();

@@ -9,6 +9,8 @@ use super::{
 
 /// Tokens that the value of the field before may have.
 const MAX_VALUE: usize = 3;
+/// Words before the field that tell what is said, where no other field does.
+const TELLING: usize = 3;
 
 impl Miner {
     /// Merges a new node with the one that is the same without its last field, or with one more.
@@ -35,7 +37,7 @@ impl Miner {
     }
 }
 
-/// How many tokens stand before the last field, if it is one of several with labels: `, label: <*>`.
+/// How many tokens stand before the last field, `, label: <*>`, if it is one of several with labels or follows a sentence.
 fn without_last_field(node: &Node) -> Option<usize> {
     let texts: Vec<_> = node.texts().collect();
     let mark = |i: usize, of: &[u8]| {
@@ -54,6 +56,11 @@ fn without_last_field(node: &Node) -> Option<usize> {
         before if mark(before, b",;") => before,
         _ => return None,
     };
+    let words =
+        texts[..end].iter().filter(|(piece, _)| matches!(piece.kind, Kind::Word | Kind::Suspect)).count();
+    if words >= TELLING {
+        return Some(end);
+    }
     let before = (0..end).rev().find(label)?;
     let value = end.checked_sub(before + 2)?;
     (1..=MAX_VALUE).contains(&value).then_some(end)

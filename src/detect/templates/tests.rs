@@ -201,6 +201,21 @@ fn what_comes_and_goes_in_a_value_does_not_make_a_template() {
         &["ran (task 7, elm, ANY, 12 bytes) now", "ran (task 7, elm7, 12 bytes) now"],
         &["cut by age: Seg(at=1, size=2),Seg(at=3, size=4) (x7)", "cut by age: Seg(at=1, size=2) (x7)"],
         &["step 7 on k7 done by driver", "step 7 on elm done by 7", "step 8 on k8 done by 9"],
+        &[
+            "[Reader id=1, of=a2] lost node 3",
+            "[Writer id=1] lost node 4",
+            "[Writer id=2, term=3] lost node 4",
+        ],
+        &["RAFT [s1 - _all_] steps down now", "RAFT [s1 - p2] steps down now"],
+        &["page a1 was not found", "page a2 was not found, referer: /b/3"],
+        &["job j1 ended, state=done, by=u1", "job j2 ended, state=broken, by=u1"],
+        &["it has been seen as ready, so it is used", "it has been seen as broken, so it is used"],
+        &["step 7 [warn] is skipped now", "step 8 [error] is skipped now"],
+        &[
+            "stock-keeper worker has been started",
+            "mail-sender worker has been started",
+            "priceFinder worker has been started",
+        ],
         &["nodes node-[1-4] up", "nodes node-7 up", "nodes node-[1-4,9-12] up"],
         &[
             "read of /a/1 failed (2: No such file or directory)",
@@ -338,6 +353,11 @@ fn what_names_the_event_is_kept() {
         &["[warn] not here", "[error] not here"],
         &["rpc.statd has started", "rpc.idmapd has started"],
         &["he came,saw it", "he went,saw it"],
+        &["is ready, now", "is broken, now"],
+        &["[id=1] has started", "[id=1, of=2] has ended"],
+        &["the store was read (7 ms in all)", "the store was read (at 7 of 8)"],
+        &["it is half-open to all of us", "it is half-shut to all of us"],
+        &["job j1 ended with state=done", "job j2 ended with state=broken"],
     ] {
         assert_eq!(templates(different), different.len(), "{different:?}");
     }
@@ -476,11 +496,11 @@ fn a_saved_state_goes_on() {
         assert_eq!((found.template, found.new), (id, false), "{line}");
         assert_eq!(again.text(id), template);
     }
-    let old = [(&b"\xa6format\x03"[..], &b"\xa6format\x01"[..])];
+    let old = [(&b"\xa6format\x04"[..], &b"\xa6format\x01"[..])];
     let at = state.windows(8).position(|w| w == old[0].0).expect("the format is saved");
     let other = [&state[..at], old[0].1, &state[at + 8..]].concat();
     let refused = rmp_serde::from_slice::<Miner>(&other).err().expect("of another version").to_string();
-    assert!(refused.contains("templates of format 1, this version writes 3"), "{refused}");
+    assert!(refused.contains("templates of format 1, this version writes 4"), "{refused}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod word;
 use memchr::memchr;
 
 use super::fields;
+pub use alphabet::exception_name;
 use alphabet::{ALPHA, DELIM, DIGIT, SPACE, STOP, class, is_word};
 
 /// What a token looks like.
