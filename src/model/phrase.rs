@@ -290,7 +290,7 @@ phrases! {
     NoAnswer {} "no answer", "нет ответа";
     Restarted {}
         "aiops was restarted, and nobody keeps what came meanwhile",
-        "aiops перезапускался, а пришедшее тем временем никто не хранит";
+        "был перезапуск, а пришедшее тем временем никто не хранит";
     NotAskedOverloaded {}
         "not asked, because aiops is overloaded; asked again later",
         "не спрашивали, потому что перегружены; спросим позже";

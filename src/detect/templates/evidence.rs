@@ -6,7 +6,7 @@
 use super::{
     hash::{VAR_HASH, hash, mix},
     key::{masked, positions, without},
-    node::{CAPS, COMPOUND, IDENTIFIER, Node, NodeId, Piece},
+    node::{CAPS, COMPOUND, IDENTIFIER, LEVEL, Node, NodeId, Piece},
     scan::Kind,
     table::{Aged, Recent},
 };
@@ -465,15 +465,15 @@ impl Evidence {
 }
 
 /// Do marks set this word apart, as what a field holds? `state=ready, …`, `[ready]`; in a sentence (`amid`) what stands behind
-/// is enough: `(ready)`, `as ready, …`.
+/// is enough: `(ready)`, `as ready, …`. How grave a line is, in brackets, is no field of it.
 fn is_field(line: &Line<'_>, i: usize, amid: bool) -> bool {
     let mark =
         |i: usize, of: &[&[u8]]| line.hashes.get(i).is_some_and(|h| of.iter().any(|mark| *h == hash(mark)));
     let Some(before) = i.checked_sub(1) else { return false };
     mark(before, &[b"="]) && i + 1 < line.hashes.len()
-        || mark(before, &[b"["]) && mark(i + 1, &[b"]"])
+        || mark(before, &[b"["]) && mark(i + 1, &[b"]"]) && line.pieces[i].flags & LEVEL == 0
         || mark(before, &[b":"]) && mark(i + 1, &[b",", b";", b"|"])
-        || amid && mark(i + 1, &[b",", b")", b"]", b"}"])
+        || amid && mark(i + 1, &[b",", b")", b"]", b"}"]) && line.pieces[i].flags & LEVEL == 0
 }
 
 /// Evidence keeps 32 bits of a word.

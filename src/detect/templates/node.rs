@@ -6,7 +6,7 @@ use super::{
     hash::{self, VAR_HASH},
     key::shape_of,
     params::Params,
-    scan::{Kind, Token, exception_name},
+    scan::{Kind, Token, exception_name, is_level},
 };
 
 pub type NodeId = u32;
@@ -21,6 +21,8 @@ pub const NUMBERED: u8 = 4;
 pub const COMPOUND: u8 = 8;
 /// A compound that no sentence has: `feature.x`, `max_open`, `RamFilter`, but not `half-open`.
 pub const IDENTIFIER: u8 = 16;
+/// How grave a line is: `warn`.
+pub const LEVEL: u8 = 32;
 
 /// One token of a template.
 #[derive(Clone, Copy, Debug)]
@@ -166,7 +168,8 @@ pub fn pieces_of(tokens: &[Token], line: &[u8]) -> (Box<[Piece]>, Box<[u8]>) {
             | flag(t.caps && mixed, CAPS)
             | flag(t.numbered, NUMBERED)
             | flag(is_compound(word, b"-._"), COMPOUND)
-            | flag(is_compound(word, b"._"), IDENTIFIER);
+            | flag(is_compound(word, b"._"), IDENTIFIER)
+            | flag(is_level(word), LEVEL);
         Piece { kind: t.kind, flags, length: length as u16 }
     });
     let pieces = pieces.collect();

@@ -75,8 +75,8 @@ pub fn is_level(word: &[u8]) -> bool {
     lower.copy_from_slice(word);
     lower.make_ascii_lowercase();
     matches!(&*lower,
-        b"trace" | b"debug" | b"info" | b"notice" | b"warn" | b"warning" | b"error" | b"severe" | b"fatal" | b"critical"
-        | b"trc" | b"dbg" | b"inf" | b"wrn" | b"err" | b"crit" | b"ftl")
+        b"trace" | b"debug" | b"verbose" | b"info" | b"notice" | b"note" | b"warn" | b"warning" | b"error" | b"severe"
+        | b"alert" | b"fatal" | b"critical" | b"trc" | b"dbg" | b"inf" | b"wrn" | b"err" | b"crit" | b"ftl")
 }
 
 /// `android.intent.action.SCREEN_ON`: the last part is one of a known set.

@@ -10,7 +10,7 @@ mod word;
 use memchr::memchr;
 
 use super::fields;
-pub use alphabet::exception_name;
+pub use alphabet::{exception_name, is_level};
 use alphabet::{ALPHA, DELIM, DIGIT, SPACE, STOP, class, is_word};
 
 /// What a token looks like.

@@ -4,7 +4,7 @@ use memchr::memchr;
 
 use super::{
     Cursor, Kind, MAX_GROUP, Value,
-    alphabet::{ALPHA, DIGIT, SPACE, STOP, class, is_word},
+    alphabet::{ALPHA, DIGIT, SPACE, STOP, class, is_level, is_word},
 };
 
 /// How the names of collections end whose items stand in brackets: `HashSet(a, b)`, `List()`.
@@ -19,24 +19,6 @@ const REASONS: [&[u8]; 2] = [b"reason", b"cause"];
 
 /// Labels before a statement of a query language, which is the rest of the line.
 const QUERIES: [&[u8]; 3] = [b"statement", b"query", b"sql"];
-
-/// What stands in brackets at the beginning of a line and tells how bad it is, not who speaks.
-const LEVELS: [&[u8]; 14] = [
-    b"trace",
-    b"debug",
-    b"verbose",
-    b"info",
-    b"notice",
-    b"note",
-    b"warn",
-    b"warning",
-    b"error",
-    b"err",
-    b"crit",
-    b"critical",
-    b"alert",
-    b"fatal",
-];
 
 impl Cursor<'_> {
     /// Where a value ends that begins with the word that was read, by how such values are printed.
@@ -197,7 +179,7 @@ impl Cursor<'_> {
             && open.end as usize == start
             && self.byte(end) == b']'
             && self.line[start..end].iter().any(u8::is_ascii_lowercase)
-            && !LEVELS.iter().any(|level| level.eq_ignore_ascii_case(&self.line[start..end]))
+            && !is_level(&self.line[start..end])
     }
 
     /// Is this the text between angle brackets, `<RequireAny>`?
