@@ -4,6 +4,7 @@
 //! that were never seen at their place are the only difference (novelty); and words that are known as values elsewhere.
 
 use super::{
+    fields,
     hash::{VAR_HASH, hash, mix},
     key::{masked, positions, without},
     node::{CAPS, COMPOUND, IDENTIFIER, LEVEL, Node, NodeId, Piece},
@@ -334,8 +335,9 @@ impl Evidence {
             is_name(&line.pieces[i]) && several.is_some_and(|seen| names(seen) >= ENOUGH_NAMED)
         };
         let amid = others >= TWIN;
+        let grave = line.pieces[i].flags & LEVEL != 0;
         let (enough, few) = match () {
-            () if (later || amid) && is_field(line, i, later && amid) => {
+            () if (later || amid && !grave) && is_field(line, i, later && amid) => {
                 (if exists(rest) { 1 } else { ENOUGH_IN_FIELD }, false)
             }
             () if (!names || others >= TWIN || later && suspect) && exists(rest) => (1, false),
@@ -465,15 +467,16 @@ impl Evidence {
 }
 
 /// Do marks set this word apart, as what a field holds? `state=ready, …`, `[ready]`; in a sentence (`amid`) what stands behind
-/// is enough: `(ready)`, `as ready, …`. How grave a line is, in brackets, is no field of it.
+/// is enough: `(ready)`, `as ready, …`. What is said may be a field, too: `event=login`.
 fn is_field(line: &Line<'_>, i: usize, amid: bool) -> bool {
     let mark =
         |i: usize, of: &[&[u8]]| line.hashes.get(i).is_some_and(|h| of.iter().any(|mark| *h == hash(mark)));
     let Some(before) = i.checked_sub(1) else { return false };
-    mark(before, &[b"="]) && i + 1 < line.hashes.len()
-        || mark(before, &[b"["]) && mark(i + 1, &[b"]"]) && line.pieces[i].flags & LEVEL == 0
+    let tells = i.checked_sub(2).is_some_and(|label| mark(label, &fields::NAMES));
+    mark(before, &[b"="]) && i + 1 < line.hashes.len() && !tells
+        || mark(before, &[b"["]) && mark(i + 1, &[b"]"])
         || mark(before, &[b":"]) && mark(i + 1, &[b",", b";", b"|"])
-        || amid && mark(i + 1, &[b",", b")", b"]", b"}"]) && line.pieces[i].flags & LEVEL == 0
+        || amid && mark(i + 1, &[b",", b")", b"]", b"}"])
 }
 
 /// Evidence keeps 32 bits of a word.

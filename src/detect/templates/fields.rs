@@ -3,7 +3,7 @@
 use memchr::memchr;
 
 /// Names of the field that holds the text, most telling first.
-const NAMES: [&[u8]; 8] =
+pub const NAMES: [&[u8]; 8] =
     [b"msg", b"message", b"event", b"log", b"text", b"short_message", b"@message", b"body"];
 const MAX_FIELDS: usize = 64;
 

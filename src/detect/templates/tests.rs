@@ -210,7 +210,7 @@ fn what_comes_and_goes_in_a_value_does_not_make_a_template() {
         &["page a1 was not found", "page a2 was not found, referer: /b/3"],
         &["job j1 ended, state=done, by=u1", "job j2 ended, state=broken, by=u1"],
         &["it has been seen as ready, so it is used", "it has been seen as broken, so it is used"],
-        &["step 7 [half] is skipped now", "step 8 [full] is skipped now"],
+        &["step 7 [warn] is skipped now", "step 8 [error] is skipped now"],
         &[
             "stock-keeper worker has been started",
             "mail-sender worker has been started",

@@ -10,8 +10,8 @@ mod word;
 use memchr::memchr;
 
 use super::fields;
-pub use alphabet::{exception_name, is_level};
 use alphabet::{ALPHA, DELIM, DIGIT, SPACE, STOP, class, is_word};
+pub use alphabet::{exception_name, is_level};
 
 /// What a token looks like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
