@@ -18,18 +18,20 @@ impl Miner {
     pub(super) fn note_brackets(&mut self, node: NodeId) {
         let n = &self.nodes[node as usize];
         let from = self.envelope.depth(&n.hashes());
-        let Some(key) = beside(n, from) else { return };
+        let key = beside(n, from).unwrap_or(n.key);
         let is_same = |other: &NodeId| {
             let n = self.nodes.get(*other as usize).filter(|n| n.serial != 0);
-            n.is_some_and(|n| beside(n, from) == Some(key))
+            n.is_some_and(|n| n.key == key || beside(n, from) == Some(key))
         };
-        match self.brackets.get(key) {
+        let other = if key == n.key { None } else { self.rows.get(key).filter(is_same) };
+        match other.or_else(|| self.brackets.get(key)) {
             Some(other) if is_same(&other) => {
                 if other != node {
                     self.close_few(self.root(other));
                     self.merge(node, other);
                 }
             }
+            _ if key == n.key => {}
             known => {
                 known.inspect(|_| self.brackets.remove(key));
                 self.brackets.insert(key, node);
@@ -52,7 +54,8 @@ fn beside(node: &Node, from: usize) -> Option<u64> {
         return None;
     }
     let mut hashes = node.hashes();
-    hashes.drain(open + 1..close);
+    // Before all else it may be missing too.
+    hashes.drain(if before == 0 { open..close + 1 } else { open + 1..close });
     Some(key_of_hashes(&hashes))
 }
 

@@ -7,7 +7,7 @@ use super::{
     fields,
     hash::{VAR_HASH, hash, mix},
     key::{masked, positions, without},
-    node::{CAPS, COMPOUND, IDENTIFIER, LEVEL, Node, NodeId, Piece},
+    node::{CAPS, COMPOUND, HUMPED, JOINED, LEVEL, Node, NodeId, Piece},
     scan::Kind,
     table::{Aged, Recent},
 };
@@ -21,6 +21,8 @@ const ENOUGH_IN_OPEN_SLOT: usize = 3;
 const ENOUGH_KNOWN: usize = 2;
 /// The same of names of things, as programs write them, beside three equal words.
 const ENOUGH_NAMED: usize = 3;
+/// The same of those that no sentence has, `max_open`.
+const ENOUGH_JOINED: usize = 2;
 /// The same of what a field holds that is one of several, and of what marks set apart in a sentence.
 const ENOUGH_IN_FIELD: usize = 2;
 /// The same for words in capitals: states, of which there are several by nature.
@@ -256,6 +258,21 @@ impl Evidence {
         }
     }
 
+    /// What is proven by words that became known as values since they were seen.
+    pub fn review(&mut self) -> Vec<Proof> {
+        let values = &self.values;
+        let is_value = |w: Once| values.peek(short(u64::from(w.word))).is_some();
+        let mut proofs = Vec::new();
+        for (key, seen) in self.several.iter_mut() {
+            for at in seen.unproven(ENOUGH_KNOWN) {
+                if seen.at(at).all(is_value) {
+                    proofs.push(Proof { key, mask: 1 << at, few: false, nodes: seen.prove(at) });
+                }
+            }
+        }
+        proofs
+    }
+
     /// This line has a value where others have a word.
     fn value_among_words(&mut self, line: &Line<'_>, words: &[usize], proofs: &mut Vec<Proof>) {
         if words.len() < 2 {
@@ -327,13 +344,13 @@ impl Evidence {
             let is_value = |w: Once| self.values.peek(short(u64::from(w.word))).is_some();
             count > 1 && several.is_some_and(|seen| seen.at(i).all(is_value))
         };
-        let named = || {
-            let name = if later { IDENTIFIER } else { COMPOUND };
-            let is_name = |piece: &Piece| piece.flags & (name | CAPS) == name;
+        let named = |kinds: u8| {
+            let is_name = |piece: &Piece| piece.flags & kinds != 0 && piece.flags & CAPS == 0;
             let of = |w: &Once| nodes.get(w.node() as usize)?.pieces.get(w.at());
             let names = |seen: &Seen| seen.at(i).filter(|w| of(w).is_some_and(is_name)).count();
-            is_name(&line.pieces[i]) && several.is_some_and(|seen| names(seen) >= ENOUGH_NAMED)
+            if is_name(&line.pieces[i]) { several.map_or(1, names) } else { 0 }
         };
+        let name = if later { JOINED | HUMPED } else { COMPOUND };
         let amid = others >= TWIN;
         let grave = line.pieces[i].flags & LEVEL != 0;
         let (enough, few) = match () {
@@ -341,7 +358,8 @@ impl Evidence {
                 (if exists(rest) { 1 } else { ENOUGH_IN_FIELD }, false)
             }
             () if (!names || others >= TWIN || later && suspect) && exists(rest) => (1, false),
-            () if others >= TWIN && named() => (ENOUGH_NAMED, false),
+            () if amid && later && named(JOINED) >= ENOUGH_JOINED => (ENOUGH_JOINED, false),
+            () if amid && named(name) >= ENOUGH_NAMED => (ENOUGH_NAMED, false),
             () if names && others >= TWIN && line.pieces[i].flags & COMPOUND != 0 => (ENOUGH, false),
             () if names && !(later && known()) => (ENOUGH_OF_NAMES, false),
             () if capitals => (ENOUGH_CAPITALS, true),
@@ -459,7 +477,8 @@ impl Evidence {
         }
         let entry = self.novel.entry(masked(line.key, novel, line.hashes));
         entry.push(line.node);
-        if entry.len() >= ENOUGH {
+        // One more made the rest known.
+        if entry.len() >= ENOUGH - 1 {
             agreeing(&hashes_of(entry, line, nodes), novel, proofs);
             entry.clear();
         }

@@ -85,8 +85,12 @@ impl Miner {
             // Too few lines to be shown apart: until it has been told more often, all are one again.
             self.decide_apart(general);
         } else {
-            self.generalise(node);
+            self.generalise(vec![node]);
             self.note_phrases(node);
+            if self.serial >= self.next_review {
+                self.next_review = self.serial.saturating_mul(2);
+                self.review();
+            }
         }
         self.make_room(node);
         node
@@ -102,6 +106,10 @@ impl Miner {
         shape.nodes += 1;
         if node.leaf {
             if shape.leaves.len() >= MAX_LEAVES {
+                // Those that were merged need no second look.
+                shape.leaves.retain(|leaf| self.nodes[*leaf as usize].parent == *leaf);
+            }
+            if shape.leaves.len() >= MAX_LEAVES {
                 shape.leaves.remove(0);
             }
             shape.leaves.push(id);
@@ -113,9 +121,15 @@ impl Miner {
         id
     }
 
-    /// Leaves the evidence of a new node, and of every general node that comes of it.
-    fn generalise(&mut self, node: NodeId) {
-        let mut work = vec![node];
+    /// Looks again at what was seen before its words were known as values.
+    pub(super) fn review(&mut self) {
+        let proofs = self.evidence.review();
+        let found = proofs.into_iter().filter_map(|proof| self.accept(proof)).collect();
+        self.generalise(found);
+    }
+
+    /// Leaves the evidence of new nodes, and of every general node that comes of them.
+    fn generalise(&mut self, mut work: Vec<NodeId>) {
         while let Some(id) = work.pop() {
             self.note_tail(id);
             self.note_brackets(id);

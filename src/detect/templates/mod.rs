@@ -86,6 +86,8 @@ pub struct Miner {
     few: HashMap<NodeId, Vec<NodeId>>,
     envelope: Envelope,
     evidence: Evidence,
+    /// When so many nodes were made, evidence is looked at again.
+    next_review: u32,
     phrases: Phrases,
     /// By identity without the last field: a node that has one.
     tails: Recent<NodeId>,
@@ -107,6 +109,8 @@ struct Shape {
     leaves: Vec<NodeId>,
 }
 
+/// Nodes until evidence is looked at again for the first time; then when they have doubled.
+const FIRST_REVIEW: u32 = 64;
 /// Changes that wait for `take_changes`; of more, the newest are lost.
 const MAX_CHANGES: usize = 65_536;
 /// The values of the first lines of a template are summed up, later of one of so many: what a line costs is mostly memory that
@@ -132,6 +136,7 @@ impl Miner {
             few: HashMap::new(),
             envelope: Envelope::default(),
             evidence: Evidence::new(max),
+            next_review: FIRST_REVIEW,
             phrases: Phrases::new(max),
             tails: Recent::new(max),
             brackets: Recent::new(max),
@@ -195,6 +200,7 @@ impl Miner {
 
     /// Decides anew everywhere what is shown apart; for reading at the end of a file.
     pub fn settle(&mut self) {
+        self.review();
         for node in 0..self.nodes.len() as NodeId {
             self.decide_apart(node);
         }

@@ -19,10 +19,12 @@ pub const CAPS: u8 = 2;
 pub const NUMBERED: u8 = 4;
 /// A word of several parts, like names of things: `libpam-modules`, `ssh.service`, `RamFilter`.
 pub const COMPOUND: u8 = 8;
-/// A compound that no sentence has: `feature.x`, `max_open`, `RamFilter`, but not `half-open`.
-pub const IDENTIFIER: u8 = 16;
+/// A compound that no sentence has: `feature.x`, `max_open`.
+pub const JOINED: u8 = 16;
 /// How grave a line is: `warn`.
 pub const LEVEL: u8 = 32;
+/// A compound in humps: `RamFilter`.
+pub const HUMPED: u8 = 64;
 
 /// One token of a template.
 #[derive(Clone, Copy, Debug)]
@@ -145,11 +147,20 @@ impl Node {
     }
 }
 
-/// Has it one of these marks between letters, or a capital after a small letter? The names of exceptions say what happened.
-fn is_compound(word: &[u8], marks: &[u8]) -> bool {
-    let joined = |w: &[u8]| marks.contains(&w[1]) && w[0].is_ascii_alphabetic() && w[2].is_ascii_alphabetic();
-    let humped = |w: &[u8]| w[0].is_ascii_lowercase() && w[1].is_ascii_uppercase();
-    (word.windows(3).any(joined) || word.windows(2).any(humped)) && !exception_name(word)
+/// What kinds of compound it is. The names of exceptions say what happened.
+fn compound(word: &[u8]) -> u8 {
+    let joined = |marks: &[u8]| {
+        let by = |w: &[u8]| marks.contains(&w[1]) && w[0].is_ascii_alphabetic() && w[2].is_ascii_alphabetic();
+        word.windows(3).any(by)
+    };
+    let humped = || word.windows(2).any(|w| w[0].is_ascii_lowercase() && w[1].is_ascii_uppercase());
+    match () {
+        () if exception_name(word) => 0,
+        () if joined(b"._") => COMPOUND | JOINED,
+        () if humped() => COMPOUND | HUMPED,
+        () if joined(b"-") => COMPOUND,
+        () => 0,
+    }
 }
 
 /// Pieces and text of a line.
@@ -167,8 +178,7 @@ pub fn pieces_of(tokens: &[Token], line: &[u8]) -> (Box<[Piece]>, Box<[u8]>) {
         let flags = flag(t.spaced, SPACED)
             | flag(t.caps && mixed, CAPS)
             | flag(t.numbered, NUMBERED)
-            | flag(is_compound(word, b"-._"), COMPOUND)
-            | flag(is_compound(word, b"._"), IDENTIFIER)
+            | compound(word)
             | flag(is_level(word), LEVEL);
         Piece { kind: t.kind, flags, length: length as u16 }
     });

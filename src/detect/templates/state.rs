@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Changes with what is saved and what it means.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 #[derive(Serialize, Deserialize)]
 struct State {

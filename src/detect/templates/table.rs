@@ -68,6 +68,10 @@ impl<T> Aged<T> {
         self.young.get_mut(&key).expect("it was just inserted")
     }
 
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut T)> {
+        self.young.iter_mut().chain(self.old.iter_mut()).map(|(key, value)| (*key, value))
+    }
+
     pub fn keys(&self) -> impl Iterator<Item = u64> {
         self.young.keys().chain(self.old.keys()).copied()
     }

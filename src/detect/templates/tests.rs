@@ -242,6 +242,14 @@ fn what_comes_and_goes_in_a_value_does_not_make_a_template() {
             "[Writer id=2, term=3] lost node 4",
         ],
         &["RAFT [s1 - _all_] steps down now", "RAFT [s1 - p2] steps down now"],
+        &["[u7] asked for 3 pages", "asked for 4 pages"],
+        &[
+            "the red pool of box-red is up now",
+            "the blue pool of box-blue is up now",
+            "the green pool of box-green is up now",
+            "the black pool of box-black is up now",
+        ],
+        &["opened by de_DE with 3 rows in all", "opened by audit.log with 4 rows in all"],
         &["page a1 was not found", "page a2 was not found, referer: /b/3"],
         &["job j1 ended, state=done, by=u1", "job j2 ended, state=broken, by=u1"],
         &["it has been seen as ready, so it is used", "it has been seen as broken, so it is used"],
@@ -360,6 +368,14 @@ fn a_name_that_begins_a_line_is_a_value_like_those_with_numbers() {
 }
 
 #[test]
+fn names_that_are_known_later_are_values_where_they_were_seen() {
+    let mut lines = vec!["a key of ann was taken at 7".to_owned(), "a key of bob was taken at 8".to_owned()];
+    assert_eq!(templates(&lines.iter().map(String::as_str).collect::<Vec<_>>()), 2);
+    lines.extend(NAMES.iter().map(|name| format!("user {name} has logged in from 10.0.0.1")));
+    assert_eq!(templates(&lines.iter().map(String::as_str).collect::<Vec<_>>()), 2);
+}
+
+#[test]
 fn statements_of_sql_are_values() {
     let lines = [
         "took 3 ms  statement: SELECT a, b FROM t WHERE id = 3",
@@ -391,6 +407,7 @@ fn what_names_the_event_is_kept() {
         &["is ready, now", "is broken, now"],
         &["[id=1] has started", "[id=1, of=2] has ended"],
         &["the store was read (7 ms in all)", "the store was read (at 7 of 8)"],
+        &["it is nearTop of all of us now", "it is farOff of all of us now"],
         &["it is half-open to all of us", "it is half-shut to all of us"],
         &["job j1 ended with state=done", "job j2 ended with state=broken"],
     ] {
@@ -531,11 +548,11 @@ fn a_saved_state_goes_on() {
         assert_eq!((found.template, found.new), (id, false), "{line}");
         assert_eq!(again.text(id), template);
     }
-    let old = [(&b"\xa6format\x04"[..], &b"\xa6format\x01"[..])];
+    let old = [(&b"\xa6format\x05"[..], &b"\xa6format\x01"[..])];
     let at = state.windows(8).position(|w| w == old[0].0).expect("the format is saved");
     let other = [&state[..at], old[0].1, &state[at + 8..]].concat();
     let refused = rmp_serde::from_slice::<Miner>(&other).err().expect("of another version").to_string();
-    assert!(refused.contains("templates of format 1, this version writes 4"), "{refused}");
+    assert!(refused.contains("templates of format 1, this version writes 5"), "{refused}");
 }
 
 #[test]
