@@ -98,7 +98,7 @@ const MAX_SERIES_SHOWN: usize = 50;
 const SET_BACK: std::time::Duration = std::time::Duration::from_secs(60);
 const MAX_LOST: usize = 16;
 /// Changes with what is saved and what it means; a state of another format is not used.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 
 impl Partition {
     pub fn new(settings: &Detect, partitions: usize) -> Self {

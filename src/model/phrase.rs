@@ -112,6 +112,9 @@ phrases! {
     MetricSwingsLess { series: String }
         "`{series}` swings less than it usually does",
         "`{series}`: колеблется слабее обычного";
+    MetricStill { series: String, value: String, of: Values, per: Per }
+        "`{series}` has been {value}{per} for {of} in a row; it usually changes sooner",
+        "`{series}`: {of} подряд {value}{per}, обычно меняется чаще";
     MetricOffHour { series: String, value: String, usual: String, per: Per }
         "`{series}` is {value}{per}, usually about {usual}{per} at this hour",
         "`{series}`: {value}{per}, в этот час обычно около {usual}{per}";

@@ -70,11 +70,16 @@ const KINDS: usize = 6;
 const KIND_OF: [Kind; STREAMS] = [
     Kind::Value, Kind::Value, Kind::Level, Kind::Level, Kind::Level, Kind::Level,
     Kind::Spread, Kind::Spread, Kind::Season, Kind::Season,
-    Kind::Value, Kind::Pattern, Kind::Distribution,
+    Kind::Value, Kind::Pattern, Kind::Distribution, Kind::Spread,
 ];
 const FIRST_LEVEL: usize = 2;
 /// The value beyond all seen.
 const FIRST_NEITHER: usize = 10;
+/// How many of the last values were equal.
+const RUN: usize = 13;
+/// Equal values in a row that a nat takes at least: the next equal one is no more of a surprise than where three in five values
+/// repeat the last.
+const REPEATS: f32 = 2.0;
 
 /// What one value is, compared with the past.
 pub struct Judgement {
@@ -94,8 +99,8 @@ pub struct Detector {
     last: f32,
     /// How many of the last values were equal.
     same: u8,
-    /// A single other value of a constant series, held back until the next says whether it means something.
-    odd: Option<f32>,
+    /// A single other value of a constant series, held back until the next says whether it means something; NaN if none is.
+    odd: f32,
     mean: f32,
     short: [f32; LEVELS.len()],
     long: [f32; LEVELS.len()],
@@ -121,7 +126,7 @@ impl Default for Detector {
             values: 0,
             last: 0.0,
             same: 0,
-            odd: None,
+            odd: f32::NAN,
             mean: 0.0,
             short: [0.0; LEVELS.len()],
             long: [0.0; LEVELS.len()],
@@ -152,17 +157,18 @@ struct Before {
 
 impl Detector {
     /// Takes the next value, which is finite. `at_s`: seconds since the epoch, for the hour of the day. `interval_s`: usually
-    /// between values. `strict`: nats beyond the threshold that an onset needs.
-    pub fn push(&mut self, at_s: i64, value: f64, interval_s: f32, strict: f32) -> Judgement {
+    /// between values. `strict`: nats beyond the threshold that an onset needs, of which `caution` after others.
+    pub fn push(&mut self, at_s: i64, value: f64, interval_s: f32, strict: f32, caution: f32) -> Judgement {
         if self.values == 0 {
             self.origin = value;
         }
         let x = (value - self.origin).clamp(-LARGEST, LARGEST) as f32;
-        let pace = Pace { at_s, interval_s, strict };
+        let pace = Pace { at_s, interval_s, strict, caution };
         let constant = self.same >= CONSTANT;
-        match self.odd.take() {
+        let odd = std::mem::replace(&mut self.odd, f32::NAN);
+        match (!odd.is_nan()).then_some(odd) {
             None if constant && x != self.last => {
-                self.odd = Some(x);
+                self.odd = x;
                 Judgement { evidence: 0.0, threshold: self.threshold(&pace), onset: None }
             }
             Some(odd) if x != self.last => {
@@ -178,7 +184,7 @@ impl Detector {
         let before = self.before(pace.at_s);
         self.same = if x == self.last { self.same.saturating_add(1) } else { 1 };
         self.last = x;
-        let young = self.young.as_mut().is_some_and(|young| young.push(x, self.origin));
+        let young = self.young.as_mut().is_some_and(|young| young.push(x, self.origin, pace.caution));
         let streams = self.streams(pace.at_s, x, before.hour);
         let nats = self.tails.nats(&streams, &self.grains(x));
         let (evidence, leading) = weigh(&nats);
@@ -240,21 +246,37 @@ impl Detector {
         let [short, long] = self.levels([x, fenced], known);
         let spread = self.spread(off_mean.abs(), known);
         let season = self.season(usual.map_or(0.0, |usual| fenced - usual));
-        self.week.push(at_s, fenced);
+        if self.week.push(at_s, fenced) {
+            self.tails.renew_season();
+        }
         let pattern = self.patterns.push(fenced);
         [
-            off_mean, -off_mean, short, -short, long, -long, spread, -spread, season, -season, beyond,
-            pattern, entropy,
+            off_mean,
+            -off_mean,
+            short,
+            -short,
+            long,
+            -long,
+            spread,
+            -spread,
+            season,
+            -season,
+            beyond,
+            pattern,
+            entropy,
+            f32::from(self.same),
         ]
     }
 
-    /// Differences that mean nothing: rounding errors, or thousandths where a stream has no unit.
+    /// Differences that mean nothing: rounding errors, or thousandths where a stream has no unit; a few equal values.
     fn grains(&self, x: f32) -> [f32; STREAMS] {
         let grain = GRAIN * (self.high - self.low).max(x.abs());
-        KIND_OF.map(|kind| match kind {
+        let mut grains = KIND_OF.map(|kind| match kind {
             Kind::Spread | Kind::Distribution => UNITLESS_GRAIN,
             _ => grain,
-        })
+        });
+        grains[RUN] = REPEATS;
+        grains
     }
 
     /// How far outside of all seen, which is forgotten slowly; negative inside.
@@ -332,6 +354,7 @@ impl Detector {
         };
         let direction = match kind {
             Kind::Pattern | Kind::Distribution => 0,
+            _ if stream == RUN => 0,
             _ if up => 1,
             _ => -1,
         };
@@ -342,6 +365,7 @@ impl Detector {
                 before: self.real(before.long[level]),
                 values: LEVELS[level],
             },
+            Kind::Spread if stream == RUN => Reason::Still { values: self.same },
             Kind::Spread => Reason::Swings,
             Kind::Season => Reason::Hour { usual: self.real(usual_now) },
             Kind::Pattern => Reason::Course,
@@ -361,6 +385,7 @@ struct Pace {
     at_s: i64,
     interval_s: f32,
     strict: f32,
+    caution: f32,
 }
 
 impl Pace {

@@ -1,7 +1,7 @@
 //! Judges one metric series online: hands on the onset of each anomaly with its score, the expected range and the reason, and
 //! its end.
 //!
-//! Thirteen streams of evidence of six kinds, each computed from the values so far, are compared with what they themselves
+//! Fourteen streams of evidence of six kinds, each computed from the values so far, are compared with what they themselves
 //! reached in past blocks of values; what goes beyond that, in nats, adds up over the kinds. So one threshold is one rate of
 //! false alarms, whatever the range, the noise or the name of a series. `docs/detection.md` explains it with a figure.
 
@@ -119,7 +119,7 @@ impl Metric {
         self.pass_time(at_us);
         let strict = self.strict(allowed);
         let at_s = at_us.div_euclid(1_000_000);
-        let judgement = self.detector.push(at_s, value, self.interval_s, strict);
+        let judgement = self.detector.push(at_s, value, self.interval_s, strict, self.caution);
         let enough = judgement.evidence >= judgement.threshold;
         let change = match (&self.open, judgement.onset) {
             (Some(_), _) => self.during(at_us, value, enough, allowed),

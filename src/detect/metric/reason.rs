@@ -24,6 +24,8 @@ pub enum Reason {
     Level { now: f64, before: f64, values: u16 },
     /// Deviations from the mean, larger or smaller than usual by `direction`.
     Swings,
+    /// So many equal values in a row, 255 for more; otherwise they change sooner.
+    Still { values: u8 },
     /// The usual at this hour of the day.
     Hour { usual: f64 },
     /// A course of values that was never seen.
@@ -40,6 +42,7 @@ impl Onset {
             (Reason::Level { .. }, _) => "level shift",
             (Reason::Swings, 1) => "swings more",
             (Reason::Swings, _) => "swings less",
+            (Reason::Still { .. }, _) => "does not change",
             (Reason::Hour { .. }, _) => "unusual at this hour",
             (Reason::Course, _) => "unseen course",
             (Reason::Distribution, _) => "other distribution",
@@ -66,6 +69,9 @@ impl Onset {
             }
             (Reason::Swings, 1) => Phrase::MetricSwingsMore { series },
             (Reason::Swings, _) => Phrase::MetricSwingsLess { series },
+            (Reason::Still { values }, _) => {
+                Phrase::MetricStill { series, value, of: Values(i64::from(*values)), per }
+            }
             (Reason::Hour { usual }, _) => Phrase::MetricOffHour { series, value, usual: short(*usual), per },
             (Reason::Course, _) => Phrase::MetricCourse { series, of: Values(i64::from(COURSE)) },
             (Reason::Distribution | Reason::LeftRange, _) => {
@@ -113,6 +119,8 @@ mod tests {
         assert_eq!(say(2.0, 1, level), "`x` has risen to 2.5 in the mean of its last 16 values, from 1.5");
         assert_eq!(say(2.0, 1, Reason::Swings), "`x` swings more than it usually does");
         assert_eq!(say(2.0, -1, Reason::Swings), "`x` swings less than it usually does");
+        let still = Reason::Still { values: 40 };
+        assert_eq!(say(2.0, 0, still), "`x` has been 2 for 40 values in a row; it usually changes sooner");
         assert_eq!(say(2.0, 1, Reason::Hour { usual: 1.2 }), "`x` is 2, usually about 1.2 at this hour");
         assert_eq!(say(2.0, 0, Reason::Course), "`x`: its last 48 values take a course that was never seen");
         assert_eq!(

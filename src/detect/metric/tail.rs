@@ -8,13 +8,19 @@ use super::{
 };
 
 /// Streams of evidence that a series is judged by.
-pub const STREAMS: usize = 13;
+pub const STREAMS: usize = 14;
 /// Rows of the first blocks.
 const FIRST_BLOCK: u32 = 8;
+/// Rows of the longest blocks that are counted.
+const LONGEST: u32 = 1 << 16;
 /// Blocks without which nothing is known.
 const ENOUGH: u8 = 4;
 /// Nats that no bound is asked for.
 const ORDINARY: f32 = 1.0;
+/// The streams that compare with the usual at this time.
+pub const SEASON: std::ops::Range<usize> = 8..10;
+/// Of `renewed`: the block that goes on began before.
+const NONE: u8 = u8::MAX;
 /// Differences below this share of the usual maximum mean nothing, however regular the stream.
 const FLOOR: f32 = 0.01;
 
@@ -29,8 +35,12 @@ pub struct Tails {
     middle: [Half; STREAMS],
     spread: [Half; STREAMS],
     blocks: u8,
-    length: u32,
-    left: u32,
+    /// Blocks, up to `BLOCKS`, since the usual at a time was another.
+    renewed: u8,
+    /// Of the length of blocks, since the first.
+    doublings: u8,
+    /// Rows of the block after the next one.
+    left: u16,
 }
 
 impl Default for Tails {
@@ -41,8 +51,9 @@ impl Default for Tails {
             middle: [Half::default(); STREAMS],
             spread: [Half::default(); STREAMS],
             blocks: 0,
-            length: FIRST_BLOCK,
-            left: FIRST_BLOCK,
+            renewed: BLOCKS as u8,
+            doublings: 0,
+            left: FIRST_BLOCK as u16 - 1,
         }
     }
 }
@@ -51,10 +62,10 @@ impl Tails {
     /// Nats beyond the usual maximum of a block, by a Gumbel tail: a stream of noise reaches `s` once in e^s blocks.
     /// `grains`: differences that mean nothing, in units of each stream.
     pub fn nats(&self, values: &[f32; STREAMS], grains: &[f32; STREAMS]) -> [f32; STREAMS] {
-        if self.blocks < ENOUGH {
-            return [0.0; STREAMS];
-        }
         std::array::from_fn(|i| {
+            if self.known(i) < usize::from(ENOUGH) {
+                return 0.0;
+            }
             let (middle, spread) = self.fitted(i);
             let nats = ((Half::of(values[i]).get() - middle) / spread.max(grains[i])).max(0.0);
             if nats > ORDINARY { nats.min(self.most(i, values[i])) } else { nats }
@@ -64,10 +75,21 @@ impl Tails {
     /// What blocks have reached is no rarer than that, whatever the fitted tail says: if `k` of `n` did, it comes once in
     /// `(n + 1) / k` blocks.
     fn most(&self, stream: usize, value: f32) -> f32 {
-        let n = usize::from(self.blocks);
+        let (all, n) = (usize::from(self.blocks), self.known(stream));
         let numbers = self.maxima[stream].numbers();
-        let reached = numbers[..n].iter().filter(|number| **number >= value).count();
+        let reached = numbers[all - n..all].iter().filter(|number| **number >= value).count();
         if reached == 0 { f32::INFINITY } else { ((n + 1) as f32 / reached as f32).ln() }
+    }
+
+    /// How many of the last blocks say what is usual of a stream.
+    fn known(&self, stream: usize) -> usize {
+        let renewed = if SEASON.contains(&stream) { self.renewed } else { BLOCKS as u8 };
+        if renewed == NONE { 0 } else { usize::from(self.blocks.min(renewed)) }
+    }
+
+    /// The usual at a time is another one: what the streams of the season reach is learned anew, from the next block on.
+    pub fn renew_season(&mut self) {
+        self.renewed = NONE;
     }
 
     /// The value of a stream that would be `nats` beyond the usual; none while nothing is known.
@@ -84,7 +106,7 @@ impl Tails {
     /// How much shorter blocks are still than they are to be, in nats: that many more times a maximum comes by chance. Up to
     /// `ordinary` rows only half of it counts, for a young series may be told of more often.
     pub fn youth(&self, ordinary: f32, longest: f32) -> f32 {
-        let length = self.length as f32;
+        let length = self.length() as f32;
         let (young, fast) = (ordinary / length.min(ordinary), longest / length.max(ordinary));
         0.5 * young.ln() + fast.max(1.0).ln()
     }
@@ -94,58 +116,68 @@ impl Tails {
         for (current, value) in self.current.iter_mut().zip(values) {
             *current = current.max(Half::of(*value));
         }
-        self.left -= 1;
-        if self.left == 0 {
-            self.end_block(longest);
+        match self.left {
+            0 => self.end_block(longest.min(LONGEST)),
+            _ => self.left -= 1,
         }
     }
 
+    /// Rows of a block.
+    fn length(&self) -> u32 {
+        FIRST_BLOCK << self.doublings
+    }
+
     fn end_block(&mut self, longest: u32) {
-        let mut before = usize::from(self.blocks);
-        if before == BLOCKS {
-            if self.length * 2 <= longest {
-                return self.unite();
-            }
-            before -= 1;
+        let full = usize::from(self.blocks) == BLOCKS;
+        if full && self.length() * 2 <= longest {
+            return self.unite();
         }
+        self.blocks += u8::from(!full);
+        self.renewed = if self.renewed == NONE { 0 } else { (self.renewed + 1).min(BLOCKS as u8) };
+        let blocks = usize::from(self.blocks);
         for stream in 0..STREAMS {
             let mut numbers = self.maxima[stream].numbers();
-            if before < usize::from(self.blocks) {
+            if full {
                 numbers.rotate_left(1);
             }
-            numbers[before] = self.current[stream].get();
-            self.fit(stream, &numbers[..=before]);
+            numbers[blocks - 1] = self.current[stream].get();
+            self.fit(stream, &numbers[..blocks]);
             self.current[stream] = Half::of(f32::NEG_INFINITY);
         }
-        self.blocks = before as u8 + 1;
-        self.left = self.length;
+        self.left = (self.length() - 1) as u16;
     }
 
     /// The current block goes on, at its new length.
     fn unite(&mut self) {
+        self.blocks = (BLOCKS / 2) as u8;
+        if self.renewed < BLOCKS as u8 {
+            self.renewed /= 2;
+        }
         for stream in 0..STREAMS {
             let numbers = self.maxima[stream].numbers();
             let united: [f32; BLOCKS / 2] = std::array::from_fn(|i| numbers[2 * i].max(numbers[2 * i + 1]));
             self.fit(stream, &united);
         }
-        self.blocks = (BLOCKS / 2) as u8;
-        self.left = self.length;
-        self.length *= 2;
+        self.left = (self.length() - 1) as u16;
+        self.doublings += 1;
     }
 
-    /// Keeps these maxima of a stream.
+    /// Keeps these maxima of a stream, as many as there are blocks.
     fn fit(&mut self, stream: usize, numbers: &[f32]) {
-        let n = numbers.len();
+        self.maxima[stream] = Maxima::new(numbers);
+        let n = self.known(stream);
+        if n == 0 {
+            return;
+        }
         let mut sorted = [0.0; BLOCKS];
         let sorted = &mut sorted[..n];
-        sorted.copy_from_slice(numbers);
+        sorted.copy_from_slice(&numbers[numbers.len() - n..]);
         sorted.sort_unstable_by(f32::total_cmp);
         let middle = (sorted[n / 2] + sorted[(n - 1) / 2]) / 2.0;
         let distance: f32 = sorted.iter().map(|x| (x - middle).abs()).sum();
         self.middle[stream] = Half::of(middle);
         // Few maxima know their spread badly: it is taken for larger.
         self.spread[stream] = Half::of(distance / n as f32 * (1.0 + 2.0 / n as f32));
-        self.maxima[stream] = Maxima::new(numbers);
     }
 }
 
@@ -161,6 +193,26 @@ mod tests {
                 .for_each(|row| tails.push(&[if row == 3 { *most } else { 0.0 }; STREAMS], FIRST_BLOCK));
         }
         tails.nats(&[value; STREAMS], &[1e-6; STREAMS])[0]
+    }
+
+    #[test]
+    fn what_the_season_reaches_is_learned_anew_when_the_usual_is_another() {
+        let mut tails = Tails::default();
+        let mut after = |blocks: u32, most: f32| {
+            for row in 0..blocks * FIRST_BLOCK {
+                tails.push(&[if row % FIRST_BLOCK == 3 { most } else { 0.0 }; STREAMS], FIRST_BLOCK);
+            }
+            let nats = tails.nats(&[50.0; STREAMS], &[1.0; STREAMS]);
+            if most > 50.0 {
+                tails.renew_season();
+            }
+            (nats[0], nats[SEASON.start])
+        };
+        assert_eq!(after(16, 90.0), (0.0, 0.0));
+        let few = u32::from(ENOUGH);
+        assert_eq!(after(few, 10.0), (0.0, 0.0), "the block that went on counts for neither");
+        let (other, season) = after(1, 10.0);
+        assert!(other == 0.0 && season > 10.0, "{other} {season}");
     }
 
     #[test]

@@ -129,3 +129,43 @@ fn noise_at_any_pace_stays_within_the_budget() {
         assert!(onsets <= 2 * days, "{onsets} in {days} days of four series, each {step_s} s");
     }
 }
+
+#[test]
+fn a_series_that_stops_changing_is_told_and_one_that_often_repeats_itself_is_not() {
+    let stuck = |usual: &dyn Fn(i64) -> f64| {
+        let verdicts = run((0..1000).map(|k| usual(if k < 900 { k } else { 900 })));
+        verdicts.iter().skip(900).position(|verdict| onset(verdict).is_some())
+    };
+    assert!(stuck(&wave).is_some_and(|after| after < 15), "{:?}", stuck(&wave));
+    let whole = |k: i64| wave(k).round();
+    assert!(stuck(&whole).is_some_and(|after| after < 40), "{:?}", stuck(&whole));
+    // Each value for an hour: 12 equal ones are nothing new.
+    let steps = run((0..1000).map(|k| wave(k / 12 * 12)));
+    assert!(steps.iter().skip(400).all(|verdict| onset(verdict).is_none()));
+}
+
+#[test]
+fn a_clock_that_is_set_back_is_no_anomaly_and_hides_none() {
+    const HOUR: i64 = 60 * MINUTE;
+    let told = |back: i64| {
+        let mut metric = Metric::default();
+        let verdicts = (0..3000).map(|k| {
+            let at = k * 5 * MINUTE - if k >= 1500 { back } else { 0 };
+            metric.push(at, wave(k) + if k >= 2500 { 9.0 } else { 0.0 }, &allowed())
+        });
+        verdicts
+            .enumerate()
+            .filter(|(_, verdict)| onset(verdict).is_some())
+            .map(|(k, _)| k)
+            .collect::<Vec<_>>()
+    };
+    let unmoved = told(0);
+    for back in [1, HOUR, 24 * HOUR, 10_000 * HOUR] {
+        let set_back = told(back);
+        assert!(
+            set_back.iter().all(|k| !(1500..2400).contains(k) || unmoved.contains(k)),
+            "{back}: {set_back:?}"
+        );
+        assert!(set_back.iter().any(|k| (2500..2510).contains(k)), "{back}: {set_back:?}");
+    }
+}

@@ -14,14 +14,14 @@ const UNKNOWN: i8 = i8::MIN;
 const GRID: f32 = 64.0;
 /// Rounding errors of `f32`, relative to the values.
 const GRAIN: f32 = 1e-6;
-/// Weeks are believed when they were wrong by this share of what days were at most.
+/// Weeks are believed when they were wrong by this share of what days were at most, and days again when it is the other way round.
 const BETTER: f32 = 0.5;
 
 /// The means of the series over each two hours (UTC) of the last week, to a 190th of their range.
 ///
 /// The usual is the mean of what the same time of day had on those seven days, interpolated between the middles of slots. Two
 /// weeks may show that what the same time had a week ago was right where that was wrong, at weekends and after them: it is
-/// the usual then.
+/// the usual then, until days have been as much better: a holiday is not enough.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Week {
     /// By absolute slot modulo a week: parts, of so many `unit`s around the `middle`. In three, for serde.
@@ -33,7 +33,9 @@ pub struct Week {
     mean: f32,
     values: u16,
     /// Slots since the first, up to two weeks.
-    age: u16,
+    age: u8,
+    /// What was a week ago is the usual.
+    by_week: bool,
     /// By how much slots differed from what days and what weeks let expect, fading within a week.
     off: [f32; 2],
 }
@@ -54,6 +56,7 @@ impl Default for Week {
             mean: 0.0,
             values: 0,
             age: 0,
+            by_week: false,
             off: [0.0; 2],
         }
     }
@@ -65,8 +68,7 @@ impl Week {
         let from_middle = at_s.saturating_sub(SLOT_S / 2);
         let share = from_middle.rem_euclid(SLOT_S) as f32 / SLOT_S as f32;
         let point = Point { slot: slot(from_middle), share };
-        let weeks = i32::from(self.age) >= 2 * WEEK && self.off[1] < BETTER * self.off[0];
-        let week_ago = weeks.then(|| self.before(&point, WEEK)).flatten();
+        let week_ago = self.by_week.then(|| self.before(&point, WEEK)).flatten();
         let known = week_ago.or_else(|| self.days_before(&point));
         known.or_else(|| (self.values > 0).then_some(self.mean))
     }
@@ -93,8 +95,9 @@ impl Week {
         kept.then(|| self.middle + f32::from(part) * self.unit)
     }
 
-    pub fn push(&mut self, at_s: i64, x: f32) {
-        let slot = slot(at_s);
+    /// Learns. True if from now on the usual is another: what differs from it is known no longer.
+    pub fn push(&mut self, at_s: i64, x: f32) -> bool {
+        let (slot, by_week) = (slot(at_s), self.by_week);
         if self.values == 0 {
             self.slot = slot;
         } else if slot > self.slot {
@@ -102,6 +105,7 @@ impl Week {
         }
         self.values = self.values.saturating_add(1);
         self.mean += (x - self.mean) / f32::from(self.values);
+        self.by_week != by_week
     }
 
     fn end_slot(&mut self, next: i32) {
@@ -115,7 +119,12 @@ impl Week {
         for missed in (self.slot + 1..next).take(WEEK as usize) {
             self.means.as_flattened_mut()[place(missed)] = UNKNOWN;
         }
-        self.age = (next - self.slot).saturating_add(i32::from(self.age)).min(2 * WEEK) as u16;
+        self.age = (next - self.slot).saturating_add(i32::from(self.age)).min(2 * WEEK) as u8;
+        let [days, weeks] = self.off;
+        self.by_week = match self.by_week {
+            true => days >= BETTER * weeks,
+            false => i32::from(self.age) >= 2 * WEEK && weeks < BETTER * days,
+        };
         (self.slot, self.mean, self.values) = (next, 0.0, 0);
     }
 
@@ -200,11 +209,17 @@ mod tests {
         };
         let young = made(13, office);
         assert!((110.0..140.0).contains(&usual(&young, 13, 12)), "a Sunday of the second week");
-        let known = made(26, office);
+        let mut known = made(26, office);
         assert!(usual(&known, 26, 12) < 101.0, "a Saturday");
         assert!(usual(&known, 28, 12) > 149.0, "a Monday");
+        let mut holiday = (26..60).flat_map(|day| (0..144).map(move |k| (day, k)));
+        let told = holiday.any(|(day, k)| {
+            let x = office(if day == 30 { 6 } else { day }, f64::from(k) / 6.0);
+            known.push(day * DAY_S + i64::from(k) * 600, x as f32)
+        });
+        assert!(known.by_week && !told, "a day off is not another usual");
         let alike = made(26, |_, hour| office(0, hour) + (hour * 77.0).sin());
-        assert!(alike.off[1] > BETTER * alike.off[0], "{:?}", alike.off);
+        assert!(!alike.by_week, "{:?}", alike.off);
     }
 
     #[test]

@@ -10,6 +10,8 @@ const FAR: f32 = 4.0;
 const VERY_FAR: f32 = 8.0;
 /// Share of the range seen that a value must go beyond it.
 const MARGIN: f32 = 0.3;
+/// Nats of caution, after onsets, for which all of these are twice as large.
+const TWICE: f32 = 4.0;
 /// A deviation smaller than this share of the level is noise to the people on call, however regular the series.
 const FLOOR: f64 = 0.005;
 /// The standard deviation of normal noise, in mean absolute deviations: √(π/2).
@@ -31,13 +33,13 @@ pub struct Young {
 }
 
 impl Young {
-    /// Takes the next value; true at an onset. `origin`: what values are relative to.
-    pub fn push(&mut self, x: f32, origin: f64) -> bool {
+    /// Takes the next value; true at an onset. `origin`: what values are relative to. `caution`: nats.
+    pub fn push(&mut self, x: f32, origin: f64, caution: f32) -> bool {
         if self.known < LEARN {
             self.learn(x);
             return false;
         }
-        let (side, very_far) = self.judge(x, origin);
+        let (side, very_far) = self.judge(x, origin, 1.0 + caution / TWICE);
         if side == 0 || side != self.side {
             // What was only a spike is part of the picture.
             self.end_run();
@@ -70,13 +72,13 @@ impl Young {
         self.end_run();
     }
 
-    /// The side that `x` is far out on, and whether very far.
-    fn judge(&self, x: f32, origin: f64) -> (i8, bool) {
-        let slack = MARGIN * (self.high - self.low);
+    /// The side that `x` is far out on, and whether very far; `stricter`: how many times as far.
+    fn judge(&self, x: f32, origin: f64, stricter: f32) -> (i8, bool) {
+        let slack = stricter * MARGIN * (self.high - self.low);
         let floor = (FLOOR * (origin + f64::from(self.mean)).abs()).max(1e-9) as f32;
         // Few values know their own spread badly: it is taken for larger.
         let deviation = (NORMAL * self.deviation).max(floor) * (1.0 + 6.0 / self.known);
-        let score = (x - self.mean).abs() / deviation;
+        let score = (x - self.mean).abs() / (stricter * deviation);
         let side = match score >= FAR {
             true if x > self.high + slack => 1,
             true if x < self.low - slack => -1,
@@ -111,7 +113,7 @@ mod tests {
         let (mut young, mut origin) = (Young::default(), None);
         values.into_iter().position(|v| {
             let origin = *origin.get_or_insert(v);
-            young.push((v - origin) as f32, origin)
+            young.push((v - origin) as f32, origin, 0.0)
         })
     }
 
