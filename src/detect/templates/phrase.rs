@@ -7,7 +7,7 @@
 use std::{collections::HashSet, ops::Range};
 
 use super::{
-    Miner,
+    Miner, envelope,
     hash::mix,
     key::key_around,
     node::{Node, NodeId, Piece},
@@ -128,7 +128,7 @@ impl Miner {
     pub(super) fn note_phrases(&mut self, node: NodeId) {
         let n = &self.nodes[node as usize];
         let hashes = n.hashes();
-        let from = self.envelope.depth(&hashes);
+        let from = self.envelope.depth(&hashes).max(envelope::head(n));
         let (length, mut runs) = (hashes.len(), 0);
         let mut found = Vec::new();
         for run in runs_of(&n.pieces, from) {

@@ -139,6 +139,41 @@ fn who_speaks_is_no_part_of_what_is_said() {
 }
 
 #[test]
+fn lines_with_a_head_do_not_melt_into_each_other() {
+    let lines = [
+        "DEBUG Stopping mail listener on 0",
+        "INFO Stopping mail responder",
+        "WARN Stopping scrubber.",
+        "WARN Stopping monitor.",
+        "INFO Fault in offerService",
+        "INFO Stopping services begun for active state",
+        "DEBUG Stopping services begun for standby state",
+        "DEBUG Stopped a.b.Context@3dd4a6fa{shop,/,null}",
+        "INFO Stopped Connector@46731692{HTTP}{localhost:0}",
+        "DEBUG Started a.b.Context@333398f1{shop,/,null}",
+        "INFO Started Connector@27da994b{HTTP}{localhost:46007}",
+        "INFO shop.disk.profiling.sampling set to 0. Disabling profiling",
+        "WARN shop.disk.registration.check=true",
+        "INFO shop.disk.safe.part = 0.999",
+        "INFO Top conf: shop.top.window.buckets = 10",
+        "WARN Top conf: shop.top.windows.minutes = 1,5,25",
+        "INFO Retry cache is enabled",
+    ];
+    for head in ["", "2026-11-21 10:00:00,123 ", "worker-1  | 2026-11-21T10:00:00Z "] {
+        let lines: Vec<_> = lines.iter().map(|line| format!("{head}{line}")).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        assert_eq!(templates(&lines), lines.len(), "{head}");
+    }
+    assert_eq!(
+        templates(&[
+            "10:00:00 INFO [shop.Cart] (main) Saved",
+            "10:00:01 INFO [shop.Cart] (Pool of 3 threads) Saved"
+        ]),
+        1
+    );
+}
+
+#[test]
 fn a_message_is_the_same_however_it_is_wrapped() {
     let message = r#"[Cart id=7] no "big" cart: gone"#;
     let trace = "\\n\\tat shop.Cart.add(Cart.java:7)\\nCaused by: java.io.IOException: reset";

@@ -50,6 +50,13 @@ impl Cursor<'_> {
         self.head(&self.s.tokens).is_some_and(|level| level || level_follows)
     }
 
+    /// `INFO [shop.Cart] (main) Saved`: where a thread ends that stands between a logger and the message.
+    pub(super) fn thread(&self, start: usize) -> Option<usize> {
+        let logger = matches!(self.s.tokens.last(), Some(t) if self.line[t.start as usize] == b']');
+        let end = self.closing(start).filter(|_| logger && self.head(&self.s.tokens) == Some(true))?;
+        (self.byte(end) == b' ' && end > start + 2).then_some(end)
+    }
+
     /// Is the last token a ` - ` that parts a message from what stands before all messages?
     pub(super) fn parts_head(&self) -> bool {
         let [head @ .., dash] = self.s.tokens.as_slice() else { return false };

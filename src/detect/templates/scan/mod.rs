@@ -273,6 +273,16 @@ impl Cursor<'_> {
                 self.at = start + 2;
                 return;
             }
+            b'(' if self.spaced
+                && let Some(end) = self.thread(start) =>
+            {
+                self.push(Kind::Punct, start, start + 1);
+                self.push(Kind::Var, start + 1, end - 1);
+                self.push(Kind::Punct, end - 1, end);
+                self.at = end;
+                self.value = Value::No;
+                return;
+            }
             b'[' if (self.spaced || start == 0 || matches!(self.line[start - 1], b':' | b']' | b'"'))
                 && let Some(end) = self.context(start) =>
             {
