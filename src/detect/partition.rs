@@ -122,9 +122,11 @@ impl Partition {
 
     /// All that was learned, as bytes.
     pub fn save(&self) -> anyhow::Result<Vec<u8>> {
-        let mut packed = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
-        rmp_serde::encode::write_named(&mut packed, &(FORMAT, self.fingerprint(), self))?;
-        Ok(packed.finish()?)
+        let packed = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        // A number at a time would cost the packer more than packing.
+        let mut text = std::io::BufWriter::with_capacity(1 << 16, packed);
+        rmp_serde::encode::write_named(&mut text, &(FORMAT, self.fingerprint(), self))?;
+        Ok(text.into_inner().map_err(std::io::IntoInnerError::into_error)?.finish()?)
     }
 
     /// What [`Partition::save`] made. Fails if another version made it, or with other settings: then learning begins anew.
