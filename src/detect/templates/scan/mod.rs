@@ -249,47 +249,29 @@ impl Cursor<'_> {
                 }
             }
             b'(' if self.spaced && self.byte(start + 1) == b')' => {
-                self.push(Kind::Punct, start, start + 1);
-                self.push(Kind::Var, start + 1, start + 1);
-                self.push(Kind::Punct, start + 1, start + 2);
-                self.at = start + 2;
-                return;
+                return self.held(start, start + 2);
             }
             b'(' if !self.spaced
                 && class(self.byte(start + 1)) == 0
                 && self.byte(start + 1) != 0
                 && self.byte(start + 2) == b')' =>
             {
-                self.push(Kind::Punct, start, start + 1);
-                self.push(Kind::Var, start + 1, start + 2);
-                self.push(Kind::Punct, start + 2, start + 3);
-                self.at = start + 3;
-                return;
+                return self.held(start, start + 3);
             }
             b'[' if self.byte(start + 1) == b']' => {
-                self.push(Kind::Punct, start, start + 1);
-                self.push(Kind::Var, start + 1, start + 1);
-                self.push(Kind::Punct, start + 1, start + 2);
-                self.at = start + 2;
-                return;
+                return self.held(start, start + 2);
             }
             b'(' if self.spaced
                 && let Some(end) = self.thread(start) =>
             {
-                self.push(Kind::Punct, start, start + 1);
-                self.push(Kind::Var, start + 1, end - 1);
-                self.push(Kind::Punct, end - 1, end);
-                self.at = end;
+                self.held(start, end);
                 self.value = Value::No;
                 return;
             }
             b'[' if (self.spaced || start == 0 || matches!(self.line[start - 1], b':' | b']' | b'"'))
                 && let Some(end) = self.context(start) =>
             {
-                self.push(Kind::Punct, start, start + 1);
-                self.push(Kind::Var, start + 1, end - 1);
-                self.push(Kind::Punct, end - 1, end);
-                self.at = end;
+                self.held(start, end);
                 self.value = Value::No;
                 return;
             }
@@ -301,11 +283,7 @@ impl Cursor<'_> {
                 return self.value_until(end);
             }
             b'<' if self.byte(start + 1) == b'>' => {
-                self.push(Kind::Punct, start, start + 1);
-                self.push(Kind::Var, start + 1, start + 1);
-                self.push(Kind::Punct, start + 1, start + 2);
-                self.at = start + 2;
-                return;
+                return self.held(start, start + 2);
             }
             b'<' | b'>' if self.spaced && self.compared(start) => return,
             b'<' if let Some(end) = self.element(start) => return self.value_until(end),
@@ -338,6 +316,14 @@ impl Cursor<'_> {
             }
             _ => Value::No,
         };
+    }
+
+    /// Takes all that stands between two marks, maybe nothing, for one value. `end`: behind the second.
+    fn held(&mut self, start: usize, end: usize) {
+        self.push(Kind::Punct, start, start + 1);
+        self.push(Kind::Var, start + 1, end - 1);
+        self.push(Kind::Punct, end - 1, end);
+        self.at = end;
     }
 
     fn value_until(&mut self, end: usize) {

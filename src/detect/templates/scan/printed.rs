@@ -25,7 +25,7 @@ impl Cursor<'_> {
     pub(super) fn printed(&self, start: usize, end: usize, value: Value) -> Option<usize> {
         match self.byte(end) {
             b'(' => self.object(start, end),
-            b':' if &self.line[start..end] == b"error" => self.library_error(end),
+            b':' if &self.line[start..end] == b"error" => self.openssl_error(end),
             b'=' if value == Value::Attached && self.property(start, end) => Some(self.to),
             _ if value == Value::Assigned => self.text(start),
             b' ' if self.byte(end + 1) == b'[' => self.fields(start, end),
@@ -68,7 +68,7 @@ impl Cursor<'_> {
     }
 
     /// Where an error of OpenSSL ends: `error:0A00010B:SSL routines::wrong version number`.
-    fn library_error(&self, end: usize) -> Option<usize> {
+    fn openssl_error(&self, end: usize) -> Option<usize> {
         let code = self.line.get(end + 1..end + 9)?;
         if self.byte(end) != b':' || self.byte(end + 9) != b':' || !code.iter().all(u8::is_ascii_hexdigit) {
             return None;
