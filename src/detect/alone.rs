@@ -9,7 +9,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 
-use super::{Detectors, Partition, Signal, TICK};
+use super::{Detectors, Partition, Signal, TICK, partition::SET_BACK};
 use crate::{
     clock, metrics,
     store::{
@@ -20,8 +20,6 @@ use crate::{
 
 /// The store is not asked for more than so many bytes each second, over all partitions: 4 GB a day at most.
 const SAVED_PER_SECOND: f64 = 5e4;
-/// What was saved so much later than now was saved before the clock was set back.
-const SET_BACK: Duration = Duration::from_secs(60);
 
 /// Keeps what one partition learned.
 pub(super) struct Alone {
@@ -132,23 +130,15 @@ async fn write(store: &Store, index: usize, state: &[u8]) -> anyhow::Result<()> 
 }
 
 async fn learned(this: &Detectors, index: usize, state: Vec<u8>, at: Timestamp, now: Timestamp) -> Partition {
-    let fresh = |error: &str| {
-        metrics::DETECT_STATES_REFUSED.inc();
-        tracing::warn!(partition = index, error, "what was learned cannot be used; learning anew");
-        Partition::new(&this.settings, this.partitions.len())
-    };
     if at > clock::after(now, SET_BACK) {
-        return fresh(&format!("it was saved at {at}, and it is {now}: the clock was set back"));
+        let why = anyhow::anyhow!("it was saved at {at}, and it is {now}: the clock was set back");
+        return this.anew(index, &why);
     }
-    let (settings, count) = (this.settings.clone(), this.partitions.len());
-    // Some megabytes are unpacked: not on a thread that others wait for.
-    let restored = tokio::task::spawn_blocking(move || Partition::restore(&state, &settings, count));
-    match restored.await {
-        Ok(Ok(mut partition)) => {
+    match this.unpack(index, state).await {
+        Ok(mut partition) => {
             partition.resume(at, now);
             partition
         }
-        Ok(Err(e)) => fresh(&format!("{e:#}")),
-        Err(e) => fresh(&e.to_string()),
+        Err(e) => this.anew(index, &e),
     }
 }

@@ -191,22 +191,16 @@ impl Detectors {
     /// detector died: telemetry is blind from then on, and the caller must say so.
     pub async fn run(&self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut tasks = JoinSet::new();
-        let store = match self.keep.clone() {
-            Some(Keep::Shared(store, keeper)) => {
-                let (this, stop) = (self.clone(), stop.clone());
-                tasks.spawn(async move {
-                    shared::run(this, store, keeper, stop).await;
-                    Ok(())
-                });
-                None
-            }
-            Some(Keep::Alone(store)) => Some(Some(store)),
-            None => Some(None),
-        };
-        if let Some(store) = store {
+        if let Some(Keep::Shared(store, keeper)) = self.keep.clone() {
+            let (this, stop) = (self.clone(), stop.clone());
+            tasks.spawn(async move {
+                shared::run(this, store, keeper, stop).await;
+                Ok(())
+            });
+        } else {
             for index in 0..self.partitions.len() {
-                let (this, store) = (self.clone(), store.clone());
-                tasks.spawn(async move { this.run_partition(index, store).await });
+                let this = self.clone();
+                tasks.spawn(async move { this.run_partition(index).await });
             }
         }
         tasks.spawn({
@@ -239,10 +233,10 @@ impl Detectors {
         serde_json::json!({ "partitions_read_here": ours })
     }
 
-    async fn run_partition(&self, index: usize, store: Option<Store>) -> anyhow::Result<()> {
-        let mut alone = match store {
-            Some(store) => Some(Alone::restore(store, index, self).await),
-            None => None,
+    async fn run_partition(&self, index: usize) -> anyhow::Result<()> {
+        let mut alone = match &self.keep {
+            Some(Keep::Alone(store)) => Some(Alone::restore(store.clone(), index, self).await),
+            _ => None,
         };
         let mut consumer = self.bus.consumer(Start::of(index));
         let mut ticks = tokio::time::interval(TICK);
@@ -285,6 +279,21 @@ impl Detectors {
         // Some megabytes are packed: not on a thread that others wait for.
         let state = tokio::task::spawn_blocking(move || lock(&partitions[index]).save());
         state.await.context("packing what was learned")?
+    }
+
+    /// What [`Detectors::pack`] made.
+    async fn unpack(&self, index: usize, state: Vec<u8>) -> anyhow::Result<Partition> {
+        let (settings, count) = (self.settings.clone(), self.partitions.len());
+        let partition = tokio::task::spawn_blocking(move || Partition::restore(&state, &settings, count));
+        partition.await.with_context(|| format!("unpacking partition {index}"))?
+    }
+
+    /// A partition that knows nothing, for what was saved cannot be used.
+    fn anew(&self, index: usize, why: &anyhow::Error) -> Partition {
+        metrics::DETECT_STATES_REFUSED.inc();
+        let error = format!("{why:#}");
+        tracing::warn!(partition = index, error, "what was learned cannot be used; learning anew");
+        Partition::new(&self.settings, self.partitions.len())
     }
 
     /// Judges one delivery and gives it back once its anomalies are handed on.

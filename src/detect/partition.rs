@@ -95,7 +95,7 @@ const IDLE: std::time::Duration = std::time::Duration::from_secs(600);
 const SEARCH_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 const MAX_SERIES_SHOWN: usize = 50;
 /// A record that was heard so much later than now was heard before the clock was set back.
-const SET_BACK: std::time::Duration = std::time::Duration::from_secs(60);
+pub(super) const SET_BACK: std::time::Duration = std::time::Duration::from_secs(60);
 const MAX_LOST: usize = 16;
 /// Changes with what is saved and what it means; a state of another format is not used.
 const FORMAT: u32 = 6;

@@ -184,18 +184,8 @@ impl Ours {
             tracing::error!(partition = self.index, error = %e, "the saved place is unreadable; reading from the first entry");
             None
         });
-        let partition = match saved.state.as_deref().map(|s| Partition::restore(s, &this.settings, count)) {
-            Some(Ok(partition)) => partition,
-            Some(Err(e)) => {
-                metrics::DETECT_STATES_REFUSED.inc();
-                let error = format!("{e:#}");
-                tracing::warn!(
-                    partition = self.index,
-                    error,
-                    "what was learned cannot be used; learning anew"
-                );
-                Partition::new(&this.settings, count)
-            }
+        let partition = match saved.state {
+            Some(state) => this.unpack(self.index, state).await.unwrap_or_else(|e| this.anew(self.index, &e)),
             None => Partition::new(&this.settings, count),
         };
         let here = |e: &AnomalyEvent| bus::partition(&e.service, count) == self.index;

@@ -6,7 +6,7 @@ use super::{
     hash::{self, VAR_HASH},
     key::shape_of,
     params::Params,
-    scan::{Kind, Token, exception_name, is_level},
+    scan::{Kind, Token, exception_name, is_humped, is_level},
 };
 
 pub type NodeId = u32;
@@ -153,11 +153,10 @@ fn compound(word: &[u8]) -> u8 {
         let by = |w: &[u8]| marks.contains(&w[1]) && w[0].is_ascii_alphabetic() && w[2].is_ascii_alphabetic();
         word.windows(3).any(by)
     };
-    let humped = || word.windows(2).any(|w| w[0].is_ascii_lowercase() && w[1].is_ascii_uppercase());
     match () {
         () if exception_name(word) => 0,
         () if joined(b"._") => COMPOUND | JOINED,
-        () if humped() => COMPOUND | HUMPED,
+        () if is_humped(word) => COMPOUND | HUMPED,
         () if joined(b"-") => COMPOUND,
         () => 0,
     }

@@ -67,6 +67,11 @@ pub fn is_rate(word: &[u8]) -> bool {
             .any(|unit| per.eq_ignore_ascii_case(unit))
 }
 
+/// `ClassName`, `someName`: words written as one.
+pub fn is_humped(word: &[u8]) -> bool {
+    word.windows(2).any(|w| w[0].is_ascii_lowercase() && w[1].is_ascii_uppercase())
+}
+
 /// How grave a line is, as programs write it.
 #[rustfmt::skip]
 pub fn is_level(word: &[u8]) -> bool {

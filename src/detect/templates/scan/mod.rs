@@ -11,7 +11,7 @@ use memchr::memchr;
 
 use super::fields;
 use alphabet::{ALPHA, DELIM, DIGIT, SPACE, STOP, class, is_word};
-pub use alphabet::{exception_name, is_level};
+pub use alphabet::{exception_name, is_humped, is_level};
 
 /// What a token looks like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

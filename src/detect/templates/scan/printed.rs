@@ -4,7 +4,7 @@ use memchr::memchr;
 
 use super::{
     Cursor, Kind, MAX_GROUP, Value,
-    alphabet::{ALPHA, DIGIT, SPACE, STOP, class, is_level, is_word},
+    alphabet::{ALPHA, DIGIT, SPACE, STOP, class, is_humped, is_level, is_word},
 };
 
 /// How the names of collections end whose items stand in brackets: `HashSet(a, b)`, `List()`.
@@ -91,19 +91,15 @@ impl Cursor<'_> {
         }
         let close = self.closing(end)?;
         let inside = &self.line[end + 1..close - 1];
-        let humps =
-            name.windows(2).filter(|w| w[0].is_ascii_lowercase() && w[1].is_ascii_uppercase()).count();
         let is = COLLECTIONS.iter().any(|collection| name.ends_with(collection))
-            || humps > 0 && inside.first().is_some_and(u8::is_ascii_alphabetic) && is_field(inside);
+            || is_humped(name) && inside.first().is_some_and(u8::is_ascii_alphabetic) && is_field(inside);
         is.then_some(close)
     }
 
     /// Where the fields of an object end that stand in brackets after the name of its class: `TcpNode [id=1, order=2]`.
     fn fields(&self, start: usize, end: usize) -> Option<usize> {
         let name = &self.line[start..end];
-        let humps =
-            name.windows(2).filter(|w| w[0].is_ascii_lowercase() && w[1].is_ascii_uppercase()).count();
-        if humps == 0 || !name[0].is_ascii_uppercase() || !name.iter().all(u8::is_ascii_alphanumeric) {
+        if !is_humped(name) || !name[0].is_ascii_uppercase() || !name.iter().all(u8::is_ascii_alphanumeric) {
             return None;
         }
         let close = self.closing(end + 1)?;
