@@ -4,7 +4,7 @@
 //! the reference tells nothing about what is usual. Blame goes to what deviated first inside a trace.
 
 use super::blame::{CALLEE, Earlier, PRIOR, VOTES};
-use super::count::{Sides, rise_of_all, rise_since, whole};
+use super::count::{Sides, rise_of, rise_of_all, whole};
 use super::evidence::{Evidence, Kind};
 use super::hash::Map;
 use super::observe::{ANY, Item, Observed, Seen};
@@ -50,9 +50,9 @@ pub fn evidence(case: &Case, o: &Observed, earlier: impl Fn(usize) -> Vec<Earlie
     let mut all = Vec::new();
     let mut found: Vec<Deviation> = Vec::new();
     let mut looks: Map<Sym, f64> = Map::default();
-    for (place, c) in counts.iter().enumerate().filter(|(_, c)| c.spans[2] > 0.0) {
+    for (place, c) in counts.iter().enumerate().filter(|(_, c)| c.spans[1] > 0.0) {
         let any = &coarse[&o.places.all[place].any_caller()];
-        if any.spans[0] + any.spans[1] < 1.0 {
+        if any.spans[0] < 1.0 {
             continue;
         }
         let looked = newly(o, place as u32, c, any, &mut found) + no_longer(o, place as u32, c, &mut found);
@@ -79,13 +79,14 @@ fn count(o: &Observed) -> (Vec<Counts>, Map<super::observe::Place, Counts>) {
     fine.resize_with(o.places.all.len(), Counts::default);
     let mut coarse: Map<super::observe::Place, Counts> = Map::default();
     for t in &o.traces {
+        let side = o.side(t.start);
         for s in &t.spans {
             let any = coarse.entry(o.places.all[s.place as usize].any_caller()).or_default();
             let place = &mut fine[s.place as usize];
             for c in [&mut *place, any] {
-                add(c, s, t.side);
+                add(c, s, side);
             }
-            pairs(place, s, t.side);
+            pairs(place, s, side);
         }
     }
     (fine, coarse)
@@ -96,7 +97,7 @@ fn add(c: &mut Counts, s: &Seen, side: usize) {
     if !s.failed {
         c.good[side] += s.weight;
     }
-    if s.silent && side == 2 {
+    if s.silent && side == 1 {
         c.silent += s.weight;
     }
     for (i, _) in &s.items {
@@ -111,7 +112,7 @@ fn pairs(c: &mut Counts, s: &Seen, side: usize) {
     for (i, _) in &s.items {
         for (j, _) in s.items.iter().filter(|j| j.0 != *i) {
             c.both.entry((*i, *j)).or_default()[side] += s.weight;
-            if !s.failed && side < 2 {
+            if !s.failed && side == 0 {
                 c.good_both.entry((*i, *j)).or_default()[side] += s.weight;
             }
         }
@@ -133,18 +134,18 @@ fn newly(o: &Observed, place: u32, c: &Counts, any: &Counts, found: &mut Vec<Dev
         let (Some(k), n) = of(c) else { continue };
         let (wide, wide_n) = of(any);
         let wide = wide.unwrap_or_default();
-        debug_assert!(with[2] >= k[2]);
-        if k[2] <= 0.0 || (!error && k[0] + k[1] > RARE * (n[0] + n[1]) && k[0] > RARE * n[0]) {
+        debug_assert!(with[1] >= k[1]);
+        if k[1] <= 0.0 || (!error && k[0] > RARE * n[0]) {
             continue;
         }
         // A new way to get here is the caller's news; only errors on it are this place's.
-        if !error && n[0] + n[1] < 2.0 {
+        if !error && n[0] < 2.0 {
             continue;
         }
         // What other callers' requests show is the prior for this one's (Jeffreys' ½ for nothing at all).
-        let prior = (wide[0] + wide[1] + 0.5) / (wide_n[0] + wide_n[1] + 1.0);
+        let prior = (wide[0] + 0.5) / (wide_n[0] + 1.0);
         looked += 1.0;
-        let nats = rise_since(k, n, prior);
+        let nats = rise_of(k, n, prior);
         if nats > 0.0 {
             found.push(Deviation { places: vec![place], item, missing: None, nats, k, n });
         }
@@ -155,7 +156,7 @@ fn newly(o: &Observed, place: u32, c: &Counts, any: &Counts, found: &mut Vec<Dev
 fn no_longer(o: &Observed, place: u32, c: &Counts, found: &mut Vec<Deviation>) -> f64 {
     let mut looked = 0.0;
     for (&item, with) in &c.with {
-        if o.items.all[item as usize].is_error() || with[0] + with[1] <= 0.0 {
+        if o.items.all[item as usize].is_error() || with[0] <= 0.0 {
             continue;
         }
         let mut best: Option<Deviation> = None;
@@ -170,17 +171,15 @@ fn no_longer(o: &Observed, place: u32, c: &Counts, found: &mut Vec<Deviation>) -
                 let both = |m: &Map<(u32, u32), Sides>| m.get(&(given, item)).copied().unwrap_or_default();
                 (at(&c.with, given), at(&c.good_with, given), both(&c.both), both(&c.good_both))
             };
-            let n = [good_n[0], good_n[1], all_n[2]];
-            if n[2] <= 0.0 || n[0] + n[1] < 2.0 {
+            let n = [good_n[0], all_n[1]];
+            if n[1] <= 0.0 || n[0] < 2.0 {
                 continue;
             }
-            let k = [n[0] - good_k[0], n[1] - good_k[1], n[2] - all_k[2]];
-            let broken = (k[0] + k[1]) / (n[0] + n[1]);
-            let broken_before = if n[0] > 2.0 { k[0] / n[0] } else { 1.0 };
-            if broken.min(broken_before) > RARE {
+            let k = [n[0] - good_k[0], n[1] - all_k[1]];
+            if k[0] > RARE * n[0] {
                 continue;
             }
-            let nats = rise_since(k, n, 0.5);
+            let nats = rise_of(k, n, 0.5);
             if best.as_ref().is_none_or(|b| nats > b.nats) {
                 best = Some(Deviation { places: vec![place], item, missing: Some(given), nats, k, n });
             }
@@ -192,11 +191,9 @@ fn no_longer(o: &Observed, place: u32, c: &Counts, found: &mut Vec<Deviation>) -
 }
 
 fn gone(case: &Case, o: &Observed, place: u32, c: &Counts, all: &mut Vec<Evidence>) {
-    for (&item, with) in
-        c.with.iter().filter(|(i, w)| o.items.all[**i as usize].is_error() && w[0] + w[1] > 0.0)
-    {
+    for (&item, with) in c.with.iter().filter(|(i, w)| o.items.all[**i as usize].is_error() && w[0] > 0.0) {
         let k: Sides = std::array::from_fn(|s| c.spans[s] - with[s]);
-        let nats = rise_since(k, c.spans, 0.5);
+        let nats = rise_of(k, c.spans, 0.5);
         if nats > 0.0 {
             let p = &o.places.all[place as usize];
             let operation = case.names.text(p.operation).to_owned();
@@ -228,20 +225,17 @@ fn whoever_calls(o: &Observed, counts: &[Counts], found: &mut Vec<Deviation>, lo
                     (with.get(&item).copied().unwrap_or_default(), if error { c.spans } else { c.good })
                 })
                 // A new way to get here is the caller's news.
-                .filter(|(_, n)| n[0] + n[1] >= 2.0 || error)
+                .filter(|(_, n)| n[0] >= 2.0 || error)
                 .collect();
             let sum = |of: fn(&(Sides, Sides)) -> Sides| {
-                parts.iter().map(of).fold([0.0; 3], |s: Sides, x| std::array::from_fn(|i| s[i] + x[i]))
+                parts.iter().map(of).fold([0.0; 2], |s: Sides, x| std::array::from_fn(|i| s[i] + x[i]))
             };
             let (k, n) = (sum(|p| p.0), sum(|p| p.1));
-            if k[2] <= 0.0
-                || n[0] + n[1] < 1.0
-                || (!error && k[0] + k[1] > RARE * (n[0] + n[1]) && k[0] > RARE * n[0])
-            {
+            if k[1] <= 0.0 || n[0] < 1.0 || (!error && k[0] > RARE * n[0]) {
                 continue;
             }
             *looks.entry(place.service).or_default() += 1.0;
-            let nats = rise_of_all(&parts, (k[0] + k[1] + 0.5) / (n[0] + n[1] + 1.0));
+            let nats = rise_of_all(&parts, (k[0] + 0.5) / (n[0] + 1.0));
             if nats > 0.0 {
                 found.push(Deviation { places: members.clone(), item, missing: None, nats, k, n });
             }
@@ -259,12 +253,12 @@ fn share_with_callers(o: &Observed, counts: &[Counts], found: &mut [Deviation]) 
             continue;
         }
         let others = places()
-            .filter(|(p, c)| p.service == place.service && p.caller.0 != place.caller.0 && c.spans[2] > 0.0);
+            .filter(|(p, c)| p.service == place.service && p.caller.0 != place.caller.0 && c.spans[1] > 0.0);
         let (bad, all) = others.fold((CALLEE * PRIOR, PRIOR), |(bad, all), (_, c)| {
-            let weight = c.spans[2].min(VOTES);
-            (bad + weight * (1.0 - c.good[2] / c.spans[2]), all + weight)
+            let weight = c.spans[1].min(VOTES);
+            (bad + weight * (1.0 - c.good[1] / c.spans[1]), all + weight)
         });
-        d.nats *= 1.0 - silent / counts[d.places[0] as usize].spans[2] * (1.0 - bad / all);
+        d.nats *= 1.0 - silent / counts[d.places[0] as usize].spans[1] * (1.0 - bad / all);
     }
 }
 
@@ -276,7 +270,7 @@ fn attribute(o: &Observed, found: &[Deviation], earlier: impl Fn(usize) -> Vec<E
         d.places.iter().for_each(|place| at_place.entry(*place).or_default().push(i));
     }
     let mut credit = vec![[0.0; 2]; found.len()];
-    for (n, t) in o.traces.iter().enumerate().filter(|(_, t)| t.side == 2) {
+    for (n, t) in o.traces.iter().enumerate().filter(|(_, t)| o.side(t.start) == 1) {
         let mut events: Vec<(i64, Sym, f64, f64, Option<usize>)> = Vec::new();
         for s in &t.spans {
             for &i in at_place.get(&s.place).into_iter().flatten() {
@@ -315,8 +309,8 @@ fn happened(o: &Observed, s: &Seen, d: &Deviation) -> Option<i64> {
 fn sentence(case: &Case, o: &Observed, d: &Deviation) -> Phrase {
     let operation = case.names.text(o.places.all[d.places[0] as usize].operation).to_owned();
     let what = name(case, o, d.item);
-    let [now, of] = [d.k[2], d.n[2]].map(whole);
-    let [before, of_before] = [d.k[0] + d.k[1], d.n[0] + d.n[1]].map(whole);
+    let [now, of] = [d.k[1], d.n[1]].map(whole);
+    let [before, of_before] = [d.k[0], d.n[0]].map(whole);
     match d.missing {
         None => Phrase::NewlyHappens { operation, what, now, of, before, of_before },
         Some(ANY) => Phrase::NoLongerHappens { operation, what, now, of, before, of_before },

@@ -36,53 +36,29 @@ pub fn rise(reference: Share, prior: f64, strength: f64, window: Share, drift: f
     risen - drifted
 }
 
-/// Counts before, just before and in the window.
-pub type Sides = [f64; 3];
+/// Counts in the reference and in the window.
+pub type Sides = [f64; 2];
 
 /// A count that may be a sum of shares, as people count.
 pub fn whole(count: f64) -> i64 {
     count.round() as i64
 }
 
-/// Like [`rise`], when it isn't known whether the change began with the window or already in the minutes before it: the
-/// mean of both Bayes factors (each hypothesis has a prior of one half).
-pub fn rise_since(k: Sides, n: Sides, prior: f64) -> f64 {
-    let share = |k: f64, n: f64| Share { k, n };
-    let late = rise(share(k[0] + k[1], n[0] + n[1]), prior, 1.0, share(k[2], n[2]), DRIFT);
-    if n[0] < 1.0 || n[1] <= 0.0 {
-        return late;
-    }
-    let early = rise(share(k[0], n[0]), prior, 1.0, share(k[1] + k[2], n[1] + n[2]), DRIFT);
-    either(late, early)
+/// Like [`rise`], of counts.
+pub fn rise_of(k: Sides, n: Sides, prior: f64) -> f64 {
+    let [reference, window] = [0, 1].map(|side| Share { k: k[side], n: n[side] });
+    rise(reference, prior, 1.0, window, DRIFT)
 }
 
-/// Like [`rise_since`] for requests of several sorts (count with, count of each): the reference's share is what it would be if
+/// Like [`rise_of`] for requests of several sorts (count with, count of each): the reference's share is what it would be if
 /// its sorts were mixed as those of the window are.
 pub fn rise_of_all(parts: &[(Sides, Sides)], prior: f64) -> f64 {
-    let mixed = |reference: fn(&Sides) -> f64, window: fn(&Sides) -> f64| {
-        let all: f64 = parts.iter().map(|(_, n)| window(n)).sum();
-        let expected: f64 = parts
-            .iter()
-            .map(|(k, n)| window(n) / all.max(1e-9) * (reference(k) + prior) / (reference(n) + 1.0))
-            .sum();
-        let known: f64 = parts.iter().map(|(_, n)| reference(n)).sum();
-        let k: f64 = parts.iter().map(|(k, _)| window(k)).sum();
-        // The prior is in the expectation already.
-        rise(Share { k: expected * known, n: known }, expected, 1.0, Share { k, n: all }, DRIFT)
-    };
-    let late = mixed(|s| s[0] + s[1], |s| s[2]);
-    let (old, recent) = parts.iter().fold((0.0, 0.0), |(a, b), (_, n)| (a + n[0], b + n[1]));
-    if old < 1.0 || recent <= 0.0 {
-        return late;
-    }
-    let early = mixed(|s| s[0], |s| s[1] + s[2]);
-    either(late, early)
-}
-
-/// ln of the mean of two Bayes factors.
-fn either(one: f64, two: f64) -> f64 {
-    let top = one.max(two);
-    top + ((one - top).exp() + (two - top).exp()).ln() - 2_f64.ln()
+    let sum = |of: fn(&(Sides, Sides)) -> f64| parts.iter().map(of).sum::<f64>();
+    let (known, all) = (sum(|(_, n)| n[0]), sum(|(_, n)| n[1]));
+    let expected: f64 = parts.iter().map(|(k, n)| n[1] / all.max(1e-9) * (k[0] + prior) / (n[0] + 1.0)).sum();
+    let window = Share { k: sum(|(k, _)| k[1]), n: all };
+    // The prior is in the expectation already.
+    rise(Share { k: expected * known, n: known }, expected, 1.0, window, DRIFT)
 }
 
 /// What a reference is worth at most, in requests. Shares of one place differ between minutes by more than chance: with

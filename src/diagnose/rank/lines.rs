@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use super::{
     behaviour::line,
-    count::{Sides, rise_since, whole},
+    count::{Sides, rise_of, whole},
     evidence::{Evidence, Kind},
     hash::Map,
     observe::{Item, Observed},
-    side,
 };
 use crate::model::{
     Phrase,
@@ -19,7 +18,7 @@ use crate::model::{
 /// clients ask for something else.
 const ORDINARY: f64 = 0.5;
 
-type Moments = [BTreeSet<i64>; 3];
+type Moments = [BTreeSet<i64>; 2];
 
 /// Compares the seconds (or minutes, where lines come summarised) with a template with those with any line: what is told
 /// often in a busy second is no more than what is told once.
@@ -27,7 +26,7 @@ pub fn evidence(case: &Case, o: &Observed) -> Vec<Evidence> {
     let mut busy: Map<Sym, Moments> = Map::default();
     let mut told: Map<(Sym, u32), Moments> = Map::default();
     for l in &o.loose {
-        let (side, second) = (side(case, l.at), l.at.div_euclid(1_000_000));
+        let (side, second) = (o.side(l.at), l.at.div_euclid(1_000_000));
         busy.entry(l.service).or_default()[side].insert(second);
         told.entry((l.service, l.item)).or_default()[side].insert(second);
     }
@@ -38,11 +37,11 @@ pub fn evidence(case: &Case, o: &Observed) -> Vec<Evidence> {
         let Item::Log(template, gravity) = o.items.all[*item as usize] else { continue };
         let k: Sides = std::array::from_fn(|s| moments[s].len() as f64);
         let n: Sides = std::array::from_fn(|s| busy[service][s].len() as f64);
-        let nats = rise_since(k, n, 0.5) * if gravity == Gravity::Error { 1.0 } else { ORDINARY };
+        let nats = rise_of(k, n, 0.5) * if gravity == Gravity::Error { 1.0 } else { ORDINARY };
         if nats > 0.0 {
             let what = line(case, template, gravity).into();
-            let [now, of] = [k[2], n[2]].map(whole);
-            let [before, of_before] = [k[0] + k[1], n[0] + n[1]].map(whole);
+            let [now, of] = [k[1], n[1]].map(whole);
+            let [before, of_before] = [k[0], n[0]].map(whole);
             let text = Phrase::LineMoreOften { what, now, of, before, of_before };
             all.push(Evidence { service: *service, kind: Kind::Lines, nats, looks: looks[service], text });
         }

@@ -56,33 +56,46 @@ pub struct Ranking {
 /// What the best service must have in nats beyond the logarithm of how many services there are, which are its prior odds:
 /// e³ ≈ 20 : 1, "strong" (Kass & Raftery, Bayes Factors, JASA 1995).
 const CLEAR: f64 = 3.0;
-/// How long before the window a fault may already have been at work, in microseconds: an alert fires after its threshold was
+/// A fault may have been at work for so long when the window begins, in microseconds: an alert fires after its threshold was
 /// held, and rules commonly hold for one or two minutes.
-const UNSURE: i64 = 120_000_000;
+const ONSETS: [i64; 5] = [0, 30_000_000, 60_000_000, 90_000_000, 120_000_000];
 
-/// Ranks; the same case gives the same ranking. Takes about as long as reading the case does.
+/// Ranks; the same case gives the same ranking. Takes a few times as long as reading the case does.
 pub fn rank(case: &Case) -> Ranking {
     let silent = silent::spans(case);
     let traces = trace::assemble(case, &silent);
-    let observed = observe::observe(case, &traces);
-    let slow = slow::find(&observed);
-    let mut all = slow.evidence(case, &observed);
-    all.extend(behaviour::evidence(case, &observed, |t| slow.earlier(&observed.traces[t].spans)));
-    all.extend(lines::evidence(case, &observed));
+    let mut observed = observe::observe(case, &traces);
     let flows = impact::evidence(case);
     let mut traced: Vec<Sym> = case.spans.iter().chain(&silent).map(|s| s.service).collect();
     traced.sort_unstable();
     traced.dedup();
-    all.extend(metric::evidence(case, &traced, !flows.is_empty()));
-    all.extend(flows);
     let services = services(case, &silent);
-    all.extend(change::evidence(case, services));
-    combine(case, all, services)
+    let mut whenever = metric::evidence(case, &traced, !flows.is_empty());
+    whenever.extend(flows);
+    whenever.extend(change::evidence(case, services));
+    let mut ranked: Vec<Ranked> = Vec::new();
+    for (n, before) in ONSETS.into_iter().enumerate() {
+        observed.onset = case.from - before;
+        let slow = slow::find(&observed);
+        let mut all = whenever.clone();
+        all.extend(slow.evidence(case, &observed));
+        all.extend(behaviour::evidence(case, &observed, |t| slow.earlier(&observed.traces[t].spans)));
+        all.extend(lines::evidence(case, &observed));
+        let since = combine(case, all);
+        if n == 0 || any_cause(&since) > any_cause(&ranked) {
+            ranked = since;
+        }
+    }
+    let bar = CLEAR + (services as f64).ln();
+    let clear = ranked.first().is_some_and(|r| r.score >= bar);
+    Ranking { verdict: if clear { Verdict::Clear } else { Verdict::NoClearCause }, bar, ranked }
 }
 
-/// 0 = reference, 1 = the minutes before the window, in which the fault may have begun, 2 = window.
-fn side(case: &Case, at: i64) -> usize {
-    if at >= case.from { 2 } else { usize::from(at >= case.from - UNSURE) }
+/// ln of how much likelier the data is if one of the services is the cause, all alike, than if none is (up to a constant):
+/// the onset that makes it largest is the one that all of them are judged by.
+fn any_cause(ranked: &[Ranked]) -> f64 {
+    let top = ranked.first().map_or(0.0, |r| r.score);
+    top + ranked.iter().map(|r| (r.score - top).exp()).sum::<f64>().ln()
 }
 
 /// How many services there is telemetry of.
@@ -94,7 +107,7 @@ fn services(case: &Case, silent: &[CaseSpan]) -> usize {
 }
 
 /// Kinds of evidence are different views and add up; within a kind, one thing shows in many places and counts once.
-fn combine(case: &Case, all: Vec<Evidence>, services: usize) -> Ranking {
+fn combine(case: &Case, all: Vec<Evidence>) -> Vec<Ranked> {
     let mut by: BTreeMap<Sym, Vec<Evidence>> = BTreeMap::new();
     for e in all {
         by.entry(e.service).or_default().push(e);
@@ -102,9 +115,7 @@ fn combine(case: &Case, all: Vec<Evidence>, services: usize) -> Ranking {
     let mut ranked: Vec<Ranked> =
         by.into_iter().map(|(service, evidence)| ranked(case, service, evidence)).collect();
     ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.service.cmp(&b.service)));
-    let bar = CLEAR + (services as f64).ln();
-    let clear = ranked.first().is_some_and(|r| r.score >= bar);
-    Ranking { verdict: if clear { Verdict::Clear } else { Verdict::NoClearCause }, bar, ranked }
+    ranked
 }
 
 fn ranked(case: &Case, service: Sym, mut evidence: Vec<Evidence>) -> Ranked {

@@ -2,7 +2,6 @@
 
 use super::{
     hash::Map,
-    side,
     trace::{NONE, Trace},
 };
 use crate::model::case::{Case, CaseLine, Gravity, Sym};
@@ -64,7 +63,7 @@ pub struct Seen {
 }
 
 pub struct SeenTrace {
-    pub side: usize,
+    pub start: i64,
     pub duration: i64,
     pub spans: Vec<Seen>,
 }
@@ -100,14 +99,31 @@ pub struct Observed {
     pub places: Table<Place>,
     pub traces: Vec<SeenTrace>,
     pub loose: Vec<Loose>,
+    /// From when on the fault is taken to be at work.
+    pub onset: i64,
 }
 
+impl Observed {
+    /// 0 = reference, 1 = window.
+    pub fn side(&self, at: i64) -> usize {
+        usize::from(at >= self.onset)
+    }
+}
+
+/// Different things that count in one span, the first ones: pairs of them are compared.
+const MAX_ITEMS: usize = 100;
 /// The id of [`Item::Any`].
 pub const ANY: u32 = 0;
 const LINE: u32 = 1;
 
 pub fn observe(case: &Case, traces: &[Trace]) -> Observed {
-    let mut o = Observed { items: Table::new(), places: Table::new(), traces: Vec::new(), loose: Vec::new() };
+    let mut o = Observed {
+        items: Table::new(),
+        places: Table::new(),
+        traces: Vec::new(),
+        loose: Vec::new(),
+        onset: case.from,
+    };
     o.items.id(Item::Any);
     o.items.id(Item::Line);
     let spans = SpansOfLines::new(case);
@@ -120,7 +136,7 @@ pub fn observe(case: &Case, traces: &[Trace]) -> Observed {
         }
     }
     for t in traces {
-        let seen = see(case, t, &of_span, &mut o);
+        let seen = see(t, &of_span, &mut o);
         o.traces.push(seen);
     }
     o
@@ -157,7 +173,7 @@ impl SpansOfLines {
     }
 }
 
-fn see(case: &Case, t: &Trace, of_span: &Map<u32, Vec<(i64, u32)>>, o: &mut Observed) -> SeenTrace {
+fn see(t: &Trace, of_span: &Map<u32, Vec<(i64, u32)>>, o: &mut Observed) -> SeenTrace {
     let mut spans = Vec::with_capacity(t.nodes.len());
     let mut times: Map<u32, f64> = Map::default();
     let mut bad = Vec::with_capacity(t.nodes.len());
@@ -180,7 +196,7 @@ fn see(case: &Case, t: &Trace, of_span: &Map<u32, Vec<(i64, u32)>>, o: &mut Obse
         course.sort_unstable();
         let mut items: Vec<(u32, i64)> = Vec::with_capacity(course.len());
         for (at, item) in course {
-            if !items.iter().any(|i| i.0 == item) {
+            if items.len() < MAX_ITEMS && !items.iter().any(|i| i.0 == item) {
                 items.push((item, at));
             }
         }
@@ -202,7 +218,7 @@ fn see(case: &Case, t: &Trace, of_span: &Map<u32, Vec<(i64, u32)>>, o: &mut Obse
     for s in &mut spans {
         s.weight = 1.0 / times[&s.place];
     }
-    SeenTrace { side: side(case, t.start), duration: t.duration, spans }
+    SeenTrace { start: t.start, duration: t.duration, spans }
 }
 
 /// Failed is what has an error below it, and everything that a service did for one call in which it told of an error.

@@ -1,7 +1,7 @@
 //! Who became slow by its own work, and calls to whom did.
 
 use super::blame::{CALLEE, Earlier, PRIOR, VOTES};
-use super::count::{Sides, rise_since, whole};
+use super::count::{Sides, rise_of, whole};
 use super::evidence::{Evidence, Kind};
 use super::hash::Map;
 use super::observe::{Observed, Seen};
@@ -72,39 +72,43 @@ fn pools(s: &Seen) -> [Pool; 2] {
 pub fn find(o: &Observed) -> Slow {
     let limits = limits(o);
     let mut votes: Map<Pool, Votes> = Map::default();
-    let (mut traces, mut duration) = ([0.0; 3], [0.0; 3]);
+    let (mut traces, mut durations) = (0.0, Vec::new());
     for t in &o.traces {
-        traces[t.side] += 1.0;
-        duration[t.side] += t.duration as f64;
-        vote(t.side, &t.spans, &limits, &mut votes);
+        let side = o.side(t.start);
+        if side == 0 {
+            durations.push(t.duration as f64);
+        } else {
+            traces += 1.0;
+        }
+        vote(side, &t.spans, &limits, &mut votes);
     }
     for v in votes.values_mut() {
-        v.excess /= f64::max(traces[2], 1.0);
+        v.excess /= f64::max(traces, 1.0);
         for i in 0..LIMITS {
-            let nats = rise_since(v.k[i], v.n, 0.5) - (LIMITS as f64).ln();
+            let nats = rise_of(v.k[i], v.n, 0.5) - (LIMITS as f64).ln();
             if i == 0 || nats > v.nats {
                 (v.nats, v.best) = (nats, i);
             }
         }
     }
-    let usual_duration = (duration[0] + duration[1]) / f64::max(traces[0] + traces[1], 1.0);
+    // One batch job among requests says nothing of them: no mean.
+    let usual_duration = quantile(&sorted(durations), 0.5);
     let mut slow = Slow { limits, pools: votes, credit: Map::default(), usual_duration };
     slow.credit = callee_credit(&slow.pools);
     slow
 }
 
 fn limits(o: &Observed) -> Map<Work, Limits> {
-    let mut times: Map<Work, [Vec<f64>; 2]> = Map::default();
-    for t in o.traces.iter().filter(|t| t.side < 2) {
+    let mut times: Map<Work, Vec<f64>> = Map::default();
+    for t in o.traces.iter().filter(|t| o.side(t.start) == 0) {
         for s in t.spans.iter().filter(|s| !s.silent) {
-            times.entry(work(s)).or_default()[t.side].push(s.own as f64);
+            times.entry(work(s)).or_default().push(s.own as f64);
         }
     }
     times
         .into_iter()
-        .filter_map(|(w, [old, recent])| {
-            // Five old ones are enough to do without the unsure minutes.
-            let v = sorted(if old.len() >= 5 { old } else { old.into_iter().chain(recent).collect() });
+        .filter_map(|(w, times)| {
+            let v = sorted(times);
             if v.len() < 2 {
                 return None;
             }
@@ -138,7 +142,7 @@ fn vote(side: usize, spans: &[Seen], limits: &Map<Work, Limits>, votes: &mut Map
                     v.k[i][side] += weight;
                 }
             }
-            if side == 2 {
+            if side == 1 {
                 v.excess += s.own as f64 - l.mean;
             }
         }
@@ -151,7 +155,7 @@ fn callee_credit(pools: &Map<Pool, Votes>) -> Map<Sym, f64> {
     let edges: Vec<(Sym, Sym, f64, f64)> = pools
         .iter()
         .filter_map(|(p, v)| match *p {
-            Pool::Edge(a, b) => Some((a, b, v.n[2], (v.nats / 5.0).clamp(0.0, 1.0))),
+            Pool::Edge(a, b) => Some((a, b, v.n[1], (v.nats / 5.0).clamp(0.0, 1.0))),
             _ => None,
         })
         .collect();
@@ -192,8 +196,8 @@ impl Slow {
         for (pool, v) in self.pools.iter().filter(|(_, v)| v.nats > 0.0) {
             let nats = self.nats(v);
             let k = v.k[v.best];
-            let [now, of] = [k[2], v.n[2]].map(whole);
-            let [before, of_before] = [k[0] + k[1], v.n[0] + v.n[1]].map(whole);
+            let [now, of] = [k[1], v.n[1]].map(whole);
+            let [before, of_before] = [k[0], v.n[0]].map(whole);
             let more = format!("{:.1}", v.excess / 1e3);
             match *pool {
                 Pool::Service(service) => {
@@ -227,7 +231,7 @@ impl Slow {
                         .pools
                         .iter()
                         .filter_map(|(p, v)| match *p {
-                            Pool::Edge(a, to) if to == b => Some((a, v.k[v.best][2])),
+                            Pool::Edge(a, to) if to == b => Some((a, v.k[v.best][1])),
                             _ => None,
                         })
                         .collect();
