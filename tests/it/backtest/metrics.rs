@@ -59,6 +59,20 @@ fn a_bad_row_is_named_and_nothing_is_written() {
     assert_eq!(err, "aiops: in.csv:7: \"many\" is no number\n");
 }
 
+#[test]
+fn scores_go_to_standard_output_too_and_never_over_the_input() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_, told, _, rows) = backtest(dir.path(), &series(300));
+    let to =
+        |output: &str| run(dir.path(), &["backtest", "metrics", "--input", "in.csv", "--output", output]);
+    let (code, out, err) = to("-");
+    assert_eq!((code, err), (0, told));
+    assert_eq!(out.lines().collect::<Vec<_>>(), rows);
+    let (code, _, err) = to("in.csv");
+    assert_eq!((code, err.as_str()), (1, "aiops: writing in.csv: it is the input\n"));
+    assert_eq!(std::fs::read_to_string(dir.path().join("in.csv")).ok(), Some(series(300)));
+}
+
 /// Values after the onset in which an anomaly must be found.
 const SOON: usize = 120;
 const SEEDS: u64 = 9;
