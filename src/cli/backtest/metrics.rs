@@ -38,7 +38,7 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let allowed = Allowed::new(&context.settings()?.settings.detect, 1);
-    let scores = Output::create(&args.output, &args.input)?;
+    let scores = Output::create(&args.output)?;
     let judged = judge(&args.input, &allowed).map_err(Failure::failed)?;
     scores.finish(|to| to.write_all(judged.scores.as_bytes()))?;
     let told = format!("{}{} values, {} anomalies", judged.told, judged.values, judged.anomalies);

@@ -42,7 +42,7 @@ const MAX_LINE: u64 = 65_536;
 
 pub fn run(args: &Args) -> Result<(), Failure> {
     let mut input = open(&args.input)?;
-    let output = Output::create(&args.output, &args.input)?;
+    let output = Output::create(&args.output)?;
     let mut miner = Miner::new(args.max_templates as usize);
     // Eight bytes a line would fill the memory in the end: they wait on disk.
     let mut ids = BufWriter::new(tempfile::tempfile().context("making a temporary file")?);

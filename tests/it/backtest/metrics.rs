@@ -60,7 +60,7 @@ fn a_bad_row_is_named_and_nothing_is_written() {
 }
 
 #[test]
-fn scores_go_to_standard_output_too_and_never_over_the_input() {
+fn scores_go_to_standard_output_too_and_to_a_file_only_whole() {
     let dir = tempfile::tempdir().expect("a directory");
     let (_, told, _, rows) = backtest(dir.path(), &series(300));
     let to =
@@ -68,9 +68,11 @@ fn scores_go_to_standard_output_too_and_never_over_the_input() {
     let (code, out, err) = to("-");
     assert_eq!((code, err), (0, told));
     assert_eq!(out.lines().collect::<Vec<_>>(), rows);
-    let (code, _, err) = to("in.csv");
-    assert_eq!((code, err.as_str()), (1, "aiops: writing in.csv: it is the input\n"));
-    assert_eq!(std::fs::read_to_string(dir.path().join("in.csv")).ok(), Some(series(300)));
+    assert_eq!(to("in.csv").0, 0, "the input has been read when its name is taken");
+    std::fs::write(dir.path().join("in.csv"), "timestamp,value\nyesterday,1\n").expect("written");
+    assert_eq!(to("out.csv").0, 1);
+    let kept = std::fs::read_to_string(dir.path().join("out.csv")).expect("there");
+    assert_eq!(kept.lines().collect::<Vec<_>>(), rows, "what failed leaves what was there");
 }
 
 /// Values after the onset in which an anomaly must be found.
