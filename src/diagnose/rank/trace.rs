@@ -286,6 +286,31 @@ mod tests {
         assemble(&case, &[]).pop().expect("one trace")
     }
 
+    /// What [`adopt`] looks for among the open ones, looked for among all.
+    fn shortest_around(nodes: &[Node], n: usize) -> Option<i64> {
+        let order = |n: usize| (nodes[n].duration, std::cmp::Reverse(n));
+        let around = (0..nodes.len()).filter(|&m| order(m) > order(n) && inside(&nodes[n], &nodes[m]));
+        around.map(|m| nodes[m].duration).min()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_lost_its_parent_goes_below_the_shortest_around_it(
+            spans in proptest::collection::vec((0..50_000_i64, 1..20_000_i64), 1..40),
+        ) {
+            let lost = |(i, (start, duration)): (usize, &(i64, i64))| span(i as u64 + 1, 1000, *start, *duration);
+            let spans: Vec<_> = spans.iter().enumerate().map(lost).collect();
+            let nodes = tree_of(&spans).nodes;
+            // Clocks were aligned afterwards.
+            let before: Vec<Node> =
+                nodes.iter().map(|x| Node { start: x.start - x.shift, children: Vec::new(), ..*x }).collect();
+            for (n, node) in nodes.iter().enumerate() {
+                let found = Some(node.parent).filter(|p| *p != NONE).map(|p| nodes[p as usize].duration);
+                proptest::prop_assert_eq!(found, shortest_around(&before, n));
+            }
+        }
+    }
+
     #[test]
     fn spans_that_are_their_own_ancestors_stay_in_their_time() {
         let own = tree_of(&[span(7, 7, 1000, 50)]);
