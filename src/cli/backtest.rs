@@ -7,6 +7,7 @@ mod rca;
 mod record;
 mod replay;
 mod templates;
+mod written;
 
 use super::{Context, Failure};
 

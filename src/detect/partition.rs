@@ -1,7 +1,7 @@
 //! All services of one partition: routes records to their log source or metric series, keeps memory bounded, and answers what
 //! is known. Pure: time comes in with every call.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry};
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -57,6 +57,9 @@ pub struct Partition {
     /// Series of all services.
     #[serde(skip)]
     series: usize,
+    /// When all services were last looked through for series that make room.
+    #[serde(skip)]
+    searched: Option<Timestamp>,
     /// Requests of the last hour.
     pub requests: Requests,
     /// Its share of `detect.max_spans`.
@@ -93,6 +96,8 @@ struct Service {
 const IDLE: std::time::Duration = std::time::Duration::from_secs(600);
 /// How often a crowded service is looked through for a series that makes room.
 const SEARCH_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+/// Why an anomaly of something that makes room ends.
+const NO_ROOM: &str = "it was silent and made room for others; nobody knows whether it is over";
 const MAX_SERIES_SHOWN: usize = 50;
 /// A record that was heard so much later than now was heard before the clock was set back.
 pub(super) const SET_BACK: std::time::Duration = std::time::Duration::from_secs(60);
@@ -109,6 +114,7 @@ impl Partition {
             max_all_series: settings.max_all_series.div_ceil(partitions.max(1)),
             services: HashMap::new(),
             series: 0,
+            searched: None,
             requests: Requests::default(),
             max_spans: settings.max_spans.div_ceil(partitions.max(1)),
             gaps: BTreeMap::new(),
@@ -185,7 +191,7 @@ impl Partition {
         let unjudged = match record {
             Record::Log(record) => self.log(record, now, out),
             Record::Sample(sample) => self.sample(sample, now, out),
-            Record::Span(span) => self.span(span),
+            Record::Span(span) => self.span(span, now),
             Record::Gap(gap) => return self.gap(gap, now),
         };
         let minute = |at: Timestamp| at.as_second().div_euclid(60);
@@ -201,7 +207,7 @@ impl Partition {
 
     fn log(&mut self, record: &LogRecord, now: Timestamp, out: &mut Vec<AnomalyEvent>) -> Option<Unjudged> {
         let Some(service) =
-            room(&mut self.services, &mut self.series, self.max_services, &record.service, now)
+            room(&mut self.services, &mut self.series, self.max_services, &record.service, now, out)
         else {
             return Some(Unjudged::Services);
         };
@@ -227,13 +233,14 @@ impl Partition {
         (!in_time).then_some(Unjudged::Late)
     }
 
-    fn span(&mut self, span: &TraceSpan) -> Option<Unjudged> {
+    fn span(&mut self, span: &TraceSpan, now: Timestamp) -> Option<Unjudged> {
+        self.requests.end_at(clock::after(clock::after(now, self.settings.max_future), SET_BACK));
         (!self.requests.span(span, self.max_spans)).then_some(Unjudged::Late)
     }
 
     fn sample(&mut self, sample: &Sample, now: Timestamp, out: &mut Vec<AnomalyEvent>) -> Option<Unjudged> {
-        let Some(service) =
-            room(&mut self.services, &mut self.series, self.max_services, &sample.service, now)
+        let Some(mut service) =
+            room(&mut self.services, &mut self.series, self.max_services, &sample.service, now, out)
         else {
             return Some(Unjudged::Services);
         };
@@ -243,17 +250,43 @@ impl Partition {
             return (!series.sample(sample, now, &allowed, out)).then_some(Unjudged::Stale);
         }
         if service.series.len() >= self.settings.max_series || self.series >= self.max_all_series {
-            if !service.forget_idle(now, self.settings.adapt_after) {
+            let own = service.series.len() >= self.settings.max_series;
+            if service.forget_idle(now, self.settings.adapt_after, out) {
+                self.series -= 1;
+            } else if own || !self.forget_idle(now, out) {
+                service = self.services.get_mut(&sample.service)?;
                 let so_far = service.crowded.map_or(0, |(_, n)| n);
                 service.crowded = Some((now, so_far + 1));
                 return Some(Unjudged::Series);
             }
-            self.series -= 1;
         }
+        service = self.services.get_mut(&sample.service)?;
         self.series += 1;
         let series = service.series.entry(key).or_insert_with(|| Box::new(Series::new(sample)));
         series.sample(sample, now, &allowed, out);
         None
+    }
+
+    /// Lets series of whatever service that have been silent for long make room: a service that is gone asks for none itself.
+    fn forget_idle(&mut self, now: Timestamp, out: &mut Vec<AnomalyEvent>) -> bool {
+        if self.searched.is_some_and(|at| clock::between(at, now) < SEARCH_EVERY) {
+            return false;
+        }
+        self.searched = Some(now);
+        let idle = self.settings.adapt_after;
+        let before = self.series;
+        for service in self.services.values_mut() {
+            service.series.retain(|_, series| {
+                let gone = series.silent_for(now).is_some_and(|silent| silent > idle);
+                if gone {
+                    series.forgotten(NO_ROOM, now, out);
+                }
+                !gone
+            });
+        }
+        self.series = self.services.values().map(|service| service.series.len()).sum();
+        metrics::DETECT_FORGOTTEN_SERIES.inc_by((before - self.series) as u64);
+        self.series < before
     }
 
     fn gap(&mut self, gap: &Gap, now: Timestamp) {
@@ -266,10 +299,15 @@ impl Partition {
         }
         let gaps = match &gap.service {
             None => &mut self.gaps,
-            Some(name) => match room(&mut self.services, &mut self.series, self.max_services, name, now) {
-                Some(service) => &mut service.gaps,
-                None => return self.unjudged[Unjudged::Services as usize] += 1,
-            },
+            Some(name) => {
+                let is_room = self.services.len() < self.max_services;
+                match self.services.entry(name.clone()) {
+                    Entry::Occupied(known) => &mut known.into_mut().gaps,
+                    // Nothing has arrived: nobody makes room for it.
+                    Entry::Vacant(place) if is_room => &mut place.insert(Service::new(now)).gaps,
+                    Entry::Vacant(_) => return self.unjudged[Unjudged::Services as usize] += 1,
+                }
+            }
         };
         match gap.reason {
             Some(_) => drop(gaps.entry(gap.source.clone()).or_insert_with(|| gap.clone())),
@@ -305,8 +343,7 @@ impl Partition {
     pub fn sizes(&self, now: Timestamp) -> [i64; 4] {
         let templates =
             self.services.values().filter_map(|s| s.logs.as_ref()).map(Source::templates).sum::<usize>();
-        let unknown =
-            self.services.values().filter(|s| s.unknown(now, now, now, &self.settings).is_some()).count();
+        let unknown = self.services.values().filter(|s| s.is_unknown(now, &self.settings)).count();
         [self.services.len(), templates, self.series, unknown].map(|n| i64::try_from(n).unwrap_or(i64::MAX))
     }
 
@@ -375,6 +412,7 @@ fn room<'a>(
     max: usize,
     name: &str,
     now: Timestamp,
+    out: &mut Vec<AnomalyEvent>,
 ) -> Option<&'a mut Service> {
     if !services.contains_key(name) {
         if services.len() >= max {
@@ -383,7 +421,10 @@ fn room<'a>(
                 return None;
             }
             let idlest = idlest.0.clone();
-            *series -= services.remove(&idlest).map_or(0, |service| service.series.len());
+            if let Some(mut gone) = services.remove(&idlest) {
+                *series -= gone.series.len();
+                gone.end_all(now, out);
+            }
         }
         services.insert(name.to_owned(), Service::new(now));
     }
@@ -410,25 +451,54 @@ impl Service {
         self.series.values_mut().for_each(|series| series.interrupted());
     }
 
+    /// Ends what goes on, for nobody else would: it makes room for another.
+    fn end_all(&mut self, now: Timestamp, out: &mut Vec<AnomalyEvent>) {
+        self.logs.iter_mut().for_each(|logs| logs.end_all(NO_ROOM, now, out));
+        self.series.values_mut().for_each(|series| series.forgotten(NO_ROOM, now, out));
+    }
+
     /// Lets the series that has been silent the longest make room, if that is longer than `idle`: pods come and go.
-    fn forget_idle(&mut self, now: Timestamp, idle: std::time::Duration) -> bool {
+    fn forget_idle(
+        &mut self,
+        now: Timestamp,
+        idle: std::time::Duration,
+        out: &mut Vec<AnomalyEvent>,
+    ) -> bool {
         if self.searched.is_some_and(|at| clock::between(at, now) < SEARCH_EVERY) {
             return false;
         }
-        let silent = |series: &Series| series.last_at().filter(|at| clock::between(*at, now) > idle);
+        let silent = |series: &Series| series.silent_for(now).filter(|silent| *silent > idle);
         let candidates = self.series.iter().filter_map(|(key, series)| Some((silent(series)?, *key)));
-        let Some((_, key)) = candidates.min() else {
+        let Some((_, key)) = candidates.max() else {
             self.searched = Some(now);
             return false;
         };
         metrics::DETECT_FORGOTTEN_SERIES.inc();
-        self.series.remove(&key).is_some()
+        let gone = self.series.remove(&key);
+        gone.map(|mut series| series.forgotten(NO_ROOM, now, out)).is_some()
+    }
+
+    /// Whether [`Service::unknown`] has an answer at the moment. It is asked all the time, and the names of many missing series
+    /// take long.
+    fn is_unknown(&self, now: Timestamp, settings: &Detect) -> bool {
+        !self.gaps.is_empty()
+            || self.crowded_lately(now).is_some()
+            || self.series.values().any(|series| series.missing(now))
+            || self.logs.as_ref().is_some_and(|logs| logs.unknown(now, now, now, settings).is_some())
+    }
+
+    /// How many samples were refused for want of room, if that goes on.
+    fn crowded_lately(&self, now: Timestamp) -> Option<u64> {
+        self.crowded.filter(|(at, _)| clock::between(*at, now) < IDLE).map(|(_, n)| n)
     }
 
     /// Why silence about this service would not mean health, if so.
     fn unknown(&self, from: Timestamp, to: Timestamp, now: Timestamp, settings: &Detect) -> Option<Said> {
-        let crowded = self.crowded.filter(|(at, _)| clock::between(*at, now) < IDLE);
-        let crowded = crowded.map(|(_, n)| dropped(n, "detect.max_series"));
+        let bound = match self.series.len() >= settings.max_series {
+            true => "detect.max_series",
+            false => "detect.max_all_series",
+        };
+        let crowded = self.crowded_lately(now).map(|n| dropped(n, bound));
         self.gaps
             .values()
             .next()

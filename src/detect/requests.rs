@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -21,6 +22,9 @@ pub struct Requests {
     names: Names,
     pub spans: Sample<CaseSpan>,
     pub lines: Sample<TracedLine>,
+    /// New names since those of nothing kept were forgotten.
+    #[serde(skip)]
+    new_names: usize,
 }
 
 /// A log line that names its trace.
@@ -50,6 +54,8 @@ impl OfTrace for TracedLine {
 /// that puts identifiers into its operations must not fill memory.
 const MAX_NAMES: usize = 20_000;
 const OTHER: &str = "(other)";
+/// New names after which it is worth looking for those of nothing kept again: that takes as long as all that is kept is large.
+const COLLECT_AFTER: usize = MAX_NAMES / 10;
 /// Minutes after which the spans of a minute have come: a parent ends after its children, and exporters wait some seconds.
 const SETTLED: i64 = 2;
 
@@ -70,12 +76,22 @@ impl Requests {
         self.lines.add(line.at.div_euclid(1_000_000), TracedLine { service, ..line }, max);
     }
 
+    /// Forgets what claims to be of a later time, which was heard before the clock was set back: by it, all that comes would be
+    /// too old, for as long as the clock was wrong.
+    pub fn end_at(&mut self, latest: Timestamp) {
+        let second = latest.as_second();
+        self.spans.end_at(second);
+        self.lines.end_at(second);
+    }
+
     fn sym(&mut self, name: &str) -> Sym {
         if let Some(known) = self.names.get(name) {
             return known;
         }
-        if self.names.len() >= MAX_NAMES {
+        self.new_names += 1;
+        if self.names.len() >= MAX_NAMES && self.new_names >= COLLECT_AFTER {
             self.collect();
+            self.new_names = 0;
         }
         let name = if self.names.len() >= MAX_NAMES { OTHER } else { name };
         self.names.sym(name)
@@ -109,9 +125,12 @@ impl Requests {
         self.spans.bound(second).min(self.lines.bound(second))
     }
 
-    /// Adds the spans of traces below a bound to a case, if they began at `from` (microseconds) or later.
+    /// Adds the spans of traces below a bound to a case, if they began at `from` (microseconds) or later; what was delivered
+    /// twice once.
     pub fn recall(&self, case: &mut Case, from: i64, bound: u64) {
-        for span in self.spans.below(bound).filter(|s| s.start >= from) {
+        let mut known = HashSet::new();
+        let first = |s: &&CaseSpan| s.start >= from && known.insert((s.trace, s.id));
+        for span in self.spans.below(bound).filter(first) {
             let [service, operation] =
                 [span.service, span.operation].map(|sym| case.names.sym(self.names.text(sym)));
             let peer = span.peer.map(|sym| case.names.sym(self.names.text(sym)));
@@ -203,6 +222,39 @@ mod tests {
         assert_eq!((calls.len(), calls[0].0.as_str(), calls[0].1.as_str()), (1, "shop", "db"));
         assert!((500.0..2000.0).contains(&calls[0].2), "{}", calls[0].2);
         assert_eq!(requests.calls(103 * 60), []);
+    }
+
+    #[test]
+    fn what_is_delivered_twice_is_recalled_once() {
+        let mut requests = Requests::default();
+        for _ in 0..2 {
+            requests.span(&span(100, 1, 10, 0, "shop"), 6000);
+            requests.span(&span(100, 1, 11, 10, "bank"), 6000);
+        }
+        let mut case = Case::default();
+        requests.recall(&mut case, 0, u64::MAX);
+        assert_eq!(case.spans.iter().map(|s| s.id).collect::<Vec<_>>(), [10, 11]);
+    }
+
+    /// It would take hours, were all that is kept looked through for each new name.
+    #[test]
+    fn a_flood_of_names_that_are_all_in_use_is_taken() {
+        let mut requests = Requests::default();
+        for i in 1..=3 * MAX_NAMES as u64 {
+            let span = span(100, i, i, 0, "shop");
+            requests.span(&Span { operation: format!("op {i}"), ..span }, 60_000_000);
+        }
+        assert_eq!((requests.len(), requests.names.len()), (3 * MAX_NAMES, MAX_NAMES + 1));
+        requests.spans.minutes.clear();
+        for i in 1..=2 * COLLECT_AFTER as u64 {
+            let span = span(101, i, i, 0, "shop");
+            requests.span(&Span { operation: format!("new {i}"), ..span }, 60_000_000);
+        }
+        let named = |s: &&CaseSpan| requests.names.text(s.operation).starts_with("new ");
+        assert!(
+            requests.spans.below(u64::MAX).filter(named).count() > COLLECT_AFTER / 2,
+            "there is room again"
+        );
     }
 
     #[test]

@@ -67,6 +67,13 @@ impl<T: OfTrace> Sample<T> {
         true
     }
 
+    /// Forgets what was after `second`.
+    pub fn end_at(&mut self, second: i64) {
+        while self.minutes.back().is_some_and(|m| m.number > second.div_euclid(60)) {
+            self.minutes.pop_back();
+        }
+    }
+
     /// The lowest bound of the minutes from `second` on: of every trace below it, everything was kept.
     pub fn bound(&self, second: i64) -> u64 {
         let minutes = self.minutes.iter().filter(|m| m.number >= second.div_euclid(60));

@@ -1,6 +1,6 @@
 //! One metric series: orders its samples, turns counters into rates, asks the detector, hands on onsets and ends.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,7 @@ pub struct Series {
     /// Name and labels, as JSON: a map of them would take more than all that was learned.
     name: Box<str>,
     counter: bool,
+    /// How much speaks against its being a counter.
     falls: u8,
     /// Microseconds since the epoch of the last sample, `NEVER` before the first, and its raw value.
     last_us: i64,
@@ -36,9 +37,15 @@ pub struct Series {
     open: Option<Box<AnomalyEvent>>,
 }
 
+/// Bytes of labels that are kept: enough to tell series apart by eye, and all together they must not fill memory. Its key is of
+/// all.
+const MAX_LABELS: usize = 2048;
 /// A sample from further ahead comes from a wrong clock.
 const MAX_AHEAD: Duration = Duration::from_secs(60);
-const FALLS_OF_NO_COUNTER: u8 = 5;
+/// A fall says as much against a counter as so many rises for it: a process that begins anew every day counts on, a gauge falls
+/// about as often as it rises. From so much on it is none.
+const FALL: u8 = 16;
+const NO_COUNTER: u8 = 5 * FALL;
 /// Takes the place of a time; an `Option` would cost eight bytes.
 const NEVER: i64 = i64::MIN;
 
@@ -51,8 +58,16 @@ pub fn key(sample: &Sample) -> u64 {
 impl Series {
     pub fn new(sample: &Sample) -> Self {
         let counter = ["_total", "_count", "_sum", "_bucket"].iter().any(|end| sample.name.ends_with(end));
+        let mut room = MAX_LABELS;
+        let fits = |(name, value): &(&String, &String)| {
+            let bytes = name.len() + value.len();
+            let fits = bytes <= room;
+            room -= if fits { bytes } else { 0 };
+            fits
+        };
+        let labels: BTreeMap<_, _> = sample.labels.iter().filter(fits).collect();
         Self {
-            name: json!([sample.name, sample.labels]).to_string().into(),
+            name: json!([sample.name, labels]).to_string().into(),
             counter,
             falls: 0,
             last_us: NEVER,
@@ -88,8 +103,11 @@ impl Series {
         match (self.counter, sample.value - last_value) {
             (false, _) => self.value(sample, sample.value, allowed, out),
             // The process began anew: how much came in between is unknown.
-            (true, rise) if rise < 0.0 => self.fell(),
-            (true, rise) => self.value(sample, rise / step, allowed, out),
+            (true, rise) if rise < 0.0 => self.fell(sample.at, out),
+            (true, rise) => {
+                self.falls = self.falls.saturating_sub(u8::from(rise > 0.0));
+                self.value(sample, rise / step, allowed, out);
+            }
         }
         true
     }
@@ -116,13 +134,15 @@ impl Series {
     }
 
     /// A counter that falls again and again was none, whatever it is called.
-    fn fell(&mut self) {
-        self.falls += 1;
+    fn fell(&mut self, at: Timestamp, out: &mut Vec<AnomalyEvent>) {
+        self.falls = self.falls.saturating_add(FALL);
         self.metric.interrupted();
-        if self.falls >= FALLS_OF_NO_COUNTER {
+        if self.falls >= NO_COUNTER {
             self.counter = false;
             self.metric = Metric::default();
             self.recent.clear();
+            // What was told of its rate would go on for ever.
+            self.end(json!({ "ended": "it is no counter; what is usual is learned anew" }), at, out);
         }
     }
 
@@ -178,6 +198,11 @@ impl Series {
         }
     }
 
+    /// Ends what goes on because the series is forgotten.
+    pub fn forgotten(&mut self, why: &str, at: Timestamp, out: &mut Vec<AnomalyEvent>) {
+        self.end(json!({ "ended": why }), at, out);
+    }
+
     fn end(&mut self, detail: Value, at: Timestamp, out: &mut Vec<AnomalyEvent>) {
         if let Some(open) = self.open.take() {
             out.push(ended(*open, detail, at));
@@ -188,6 +213,11 @@ impl Series {
     pub fn missing(&self, now: Timestamp) -> bool {
         let Some(last_at) = self.last_at() else { return false };
         clock::between(last_at, now) > Duration::from_secs_f64(self.metric.gap_s())
+    }
+
+    /// Since its last sample.
+    pub fn silent_for(&self, now: Timestamp) -> Option<Duration> {
+        self.last_at().map(|at| clock::between(at, now))
     }
 
     pub fn last_at(&self) -> Option<Timestamp> {
@@ -243,6 +273,21 @@ impl Series {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_labels_take_no_more_room_than_they_may() {
+        let label = |i: usize| (format!("label_{i:02}"), "x".repeat(500));
+        let sample = |last: &str| Sample {
+            at: Timestamp::UNIX_EPOCH,
+            name: "up".into(),
+            service: "shop".into(),
+            labels: (0..40).map(label).chain([("zone".into(), last.into())]).collect(),
+            value: 1.0,
+        };
+        let title = Series::new(&sample("a")).title();
+        assert!((1500..2500).contains(&title.len()) && title.ends_with(r#"zone="a"}"#), "{title}");
+        assert_ne!(key(&sample("a")), key(&sample("b")));
+    }
 
     #[test]
     fn what_is_learned_of_a_series_takes_a_kilobyte() {

@@ -51,8 +51,9 @@ pub struct Source {
     ratio: LogErrors,
 }
 
-/// Error lines that are kept for evidence.
+/// Error lines that are kept for evidence, and bytes of each: all services together must not fill memory.
 const MAX_ERRORS: usize = 50;
+const MAX_ERROR: usize = 4096;
 const MAX_ACTIVITIES: usize = 50;
 impl Source {
     pub fn new(service: &str, at: Timestamp, settings: &Detect) -> Self {
@@ -185,7 +186,7 @@ impl Source {
             if self.errors.len() == MAX_ERRORS {
                 self.errors.pop_front();
             }
-            self.errors.push_back(record.clone());
+            self.errors.push_back(kept(record));
         }
     }
 
@@ -366,6 +367,19 @@ impl Source {
 
     pub fn errors(&self, from: Timestamp, to: Timestamp) -> Vec<LogRecord> {
         self.errors.iter().filter(|r| (from..to).contains(&r.at)).cloned().collect()
+    }
+}
+
+/// An error line for evidence.
+fn kept(record: &LogRecord) -> LogRecord {
+    let LogRecord { at, level, service, host, message, trace_id } = record;
+    LogRecord {
+        at: *at,
+        level: *level,
+        service: service.clone(),
+        host: host.clone(),
+        message: message[..message.floor_char_boundary(MAX_ERROR)].to_owned(),
+        trace_id: trace_id.clone(),
     }
 }
 

@@ -6,7 +6,7 @@ use super::{partition::Partition, templates::mix};
 use crate::{
     bus::Record,
     config::Detect,
-    model::{AnomalyEvent, AnomalyKind, Coverage, Gap, LogLevel, LogRecord, Sample},
+    model::{AnomalyEvent, AnomalyKind, Coverage, Gap, LogLevel, LogRecord, Sample, TraceSpan},
 };
 
 struct Sim {
@@ -63,10 +63,14 @@ impl Sim {
     }
 
     fn sample(&mut self, name: &str, value: f64) {
+        self.sample_of("shop", name, value);
+    }
+
+    fn sample_of(&mut self, service: &str, name: &str, value: f64) {
         let sample = Sample {
             at: Self::at(self.now),
             name: name.into(),
-            service: "shop".into(),
+            service: service.into(),
             labels: [].into(),
             value,
         };
@@ -556,17 +560,53 @@ fn series_that_are_gone_make_room_for_others() {
 #[test]
 fn all_series_together_have_a_bound() {
     let mut sim = Sim::new(&Detect { max_all_series: 5, ..Detect::default() });
-    for service in 0..10 {
-        let sample = Sample {
-            at: Sim::at(sim.now),
-            name: "up".into(),
-            service: format!("service-{service}"),
-            labels: [].into(),
-            value: 1.0,
-        };
-        sim.partition.record(&Record::Sample(sample), Sim::at(sim.now), &mut sim.events);
-    }
+    let feed = |sim: &mut Sim, services: std::ops::Range<i64>| {
+        services.for_each(|service| sim.sample_of(&format!("service-{service}"), "up", 1.0));
+    };
+    let watched = |sim: &Sim, service: i64| {
+        let (from, now) = (Sim::at(sim.now - 1000), Sim::at(sim.now));
+        !sim.partition
+            .recent(&format!("service-{service}"), from, Sim::at(sim.now + 1), now)
+            .series
+            .is_empty()
+    };
+    feed(&mut sim, 0..10);
     assert_eq!(sim.partition.sizes(Sim::at(sim.now))[2], 5);
+    sim.now += 1_800_000;
+    feed(&mut sim, 3..5);
+    sim.now += 1_900_000;
+    feed(&mut sim, 20..30);
+    assert_eq!(sim.partition.sizes(Sim::at(sim.now))[2], 5);
+    assert!((20..23).all(|s| watched(&sim, s)), "what other services sent long ago makes room");
+    sim.now += 1000;
+    feed(&mut sim, 3..5);
+    assert!((3..5).all(|s| watched(&sim, s)), "what is not silent for so long does not");
+}
+
+#[test]
+fn what_makes_room_leaves_nothing_open() {
+    let mut sim = Sim::new(&Detect { max_services: 1, ..Detect::default() });
+    let calm = |sim: &mut Sim, seconds: i64, level: f64| {
+        sim.run(seconds, |sim, tenth| {
+            business(sim, tenth);
+            if tenth % 10 == 0 {
+                sim.sample("latency_seconds", level);
+            }
+        });
+    };
+    calm(&mut sim, 60, 0.1);
+    calm(&mut sim, 3, 9.0);
+    sim.run(5, |sim, tenth| {
+        business(sim, tenth);
+        sim.log(LogLevel::Error, "connection refused");
+    });
+    let kinds = [AnomalyKind::Metric, AnomalyKind::LogNovelty, AnomalyKind::LogBurst];
+    assert!(kinds.iter().all(|kind| sim.onsets(*kind).len() == 1), "{:?}", sim.events);
+    sim.now += 700_000;
+    sim.sample_of("other", "up", 1.0);
+    assert!(kinds.iter().all(|kind| sim.ends(*kind).len() == 1), "{:?}", sim.events);
+    let why = sim.ends(AnomalyKind::Metric)[0].detail["ended"].as_str();
+    assert!(why.is_some_and(|why| why.contains("made room")), "{why:?}");
 }
 
 #[test]
@@ -621,6 +661,36 @@ fn a_gauge_with_a_counters_name_and_a_wrong_clock_do_not_blind_a_series() {
 }
 
 #[test]
+fn a_counter_that_begins_anew_every_day_stays_one() {
+    let mut sim = Sim::new(&Detect::default());
+    let mut total = 0.0;
+    for minute in 0..20 * 1440 {
+        total = if minute % 1440 == 700 { 0.0 } else { total + f64::from(sim.poisson(20.0)) };
+        if minute % 10 == 0 {
+            sim.sample("requests_total", total);
+        }
+        sim.now += 60_000;
+    }
+    let now = Sim::at(sim.now);
+    let (_, high) = sim.partition.recent("shop", Sim::at(0), now, now).series[0].usual.expect("learned");
+    assert!(high < 1.0, "a rate, not {high}");
+}
+
+#[test]
+fn what_was_told_of_a_counter_that_is_none_is_over() {
+    let mut sim = Sim::new(&Detect::default());
+    let feed = |sim: &mut Sim, value: i64| {
+        sim.sample("jobs_count", value as f64);
+        sim.now += 1000;
+    };
+    (0..40).for_each(|value| feed(&mut sim, value));
+    (0..3).for_each(|step| feed(&mut sim, 1000 + step * 1000));
+    assert_eq!(sim.onsets(AnomalyKind::Metric).len(), 1, "{:?}", sim.events);
+    (0..40).for_each(|step| feed(&mut sim, 3000 - step));
+    assert_eq!(sim.ends(AnomalyKind::Metric).len(), 1, "{:?}", sim.events);
+}
+
+#[test]
 fn secrets_are_masked_in_what_people_read() {
     let mut sim = Sim::new(&Detect::default());
     sim.run(12, business);
@@ -656,6 +726,38 @@ fn missing_samples_and_unanswered_questions_are_unknown() {
     assert_eq!(sim.events, []);
     let nobody = sim.partition.recent("nobody", Sim::at(0), Sim::at(1), Sim::at(1));
     assert!(matches!(nobody.coverage, Coverage::Unknown { .. }));
+}
+
+#[test]
+fn a_service_that_is_only_missed_makes_room_for_one_that_is_there() {
+    let mut sim = Sim::new(&Detect { max_services: 2, ..Detect::default() });
+    let missed = |sim: &mut Sim, service: &str| {
+        let gap = Gap {
+            until: None,
+            at: Sim::at(sim.now),
+            service: Some(service.into()),
+            source: "watch p99".into(),
+            reason: Some("the answer has no series of it".into()),
+        };
+        sim.partition.record(&Record::Gap(gap), Sim::at(sim.now), &mut Vec::new());
+    };
+    sim.sample_of("gone", "up", 1.0);
+    for _ in 0..100 {
+        sim.sample_of("there", "up", 1.0);
+        missed(&mut sim, "gone");
+        missed(&mut sim, "never seen");
+        sim.now += 15_000;
+    }
+    sim.sample_of("new", "up", 1.0);
+    let now = Sim::at(sim.now);
+    for service in ["there", "new"] {
+        assert!(
+            !sim.partition.recent(service, Sim::at(0), Sim::at(sim.now + 1), now).series.is_empty(),
+            "{service}"
+        );
+    }
+    missed(&mut sim, "gone");
+    assert_eq!(sim.partition.sizes(now)[0], 2, "what is missed takes no room from what is there");
 }
 
 #[test]
@@ -702,6 +804,9 @@ fn evidence_shows_templates_errors_and_series_of_the_window() {
     assert!((items.usual.expect("learned") - 200.0).abs() < 20.0, "{items:?}");
     assert_eq!(recent.errors.len(), 1);
     assert_eq!((recent.series[0].count, recent.series[0].usual), (60, Some((1.0, 1.0))));
+    sim.log(LogLevel::Error, &format!("dump: {}", "я".repeat(30_000)));
+    let recent = sim.partition.recent("shop", Sim::at(60_000), Sim::at(sim.now + 1), Sim::at(sim.now));
+    assert_eq!(recent.errors[1].message.len(), 4096, "all that is kept together has a bound");
 }
 
 #[test]
@@ -716,4 +821,31 @@ fn a_clock_set_back_makes_nothing_late_for_an_hour() {
     let recent = sim.partition.recent("shop", from, Sim::at(sim.now), Sim::at(sim.now));
     assert!(recent.templates.iter().all(|t| t.last_seen_at <= Sim::at(sim.now)), "{:?}", recent.templates);
     assert!(recent.templates.iter().any(|t| t.count > 50), "{:?}", recent.templates);
+}
+
+#[test]
+fn a_clock_set_back_makes_no_span_late() {
+    let mut sim = Sim::new(&Detect::default());
+    let span = |sim: &mut Sim, trace: u64| {
+        let span = TraceSpan {
+            at: Sim::at(sim.now),
+            service: "shop".into(),
+            operation: "GET /".into(),
+            trace,
+            id: 1,
+            parent: 0,
+            duration_us: 10,
+            error: false,
+            peer: None,
+        };
+        sim.partition.record(&Record::Span(span), Sim::at(sim.now), &mut sim.events);
+    };
+    sim.now = 20_000_000;
+    span(&mut sim, 1);
+    sim.now -= 500_000;
+    span(&mut sim, 2);
+    assert_eq!(sim.partition.requests.len(), 2, "a host may be ahead");
+    sim.now = 0;
+    (3..6).for_each(|trace| span(&mut sim, trace));
+    assert_eq!(sim.partition.requests.len(), 3);
 }

@@ -17,6 +17,7 @@ use crate::{
 #[serde(rename_all = "camelCase", default)]
 struct Request {
     #[prost(message, repeated, tag = "1")]
+    #[serde(deserialize_with = "maybe")]
     resource_spans: Vec<ResourceSpans>,
 }
 
@@ -26,6 +27,7 @@ struct ResourceSpans {
     #[prost(message, optional, tag = "1")]
     resource: Option<Resource>,
     #[prost(message, repeated, tag = "2")]
+    #[serde(deserialize_with = "maybe")]
     scope_spans: Vec<ScopeSpans>,
 }
 
@@ -33,6 +35,7 @@ struct ResourceSpans {
 #[serde(default)]
 struct Resource {
     #[prost(message, repeated, tag = "1")]
+    #[serde(deserialize_with = "maybe")]
     attributes: Vec<KeyValue>,
 }
 
@@ -40,6 +43,7 @@ struct Resource {
 #[serde(default)]
 struct KeyValue {
     #[prost(string, tag = "1")]
+    #[serde(deserialize_with = "maybe")]
     key: String,
     #[prost(message, optional, tag = "2")]
     value: Option<AnyValue>,
@@ -60,6 +64,7 @@ struct AnyValue {
 #[serde(default)]
 struct ScopeSpans {
     #[prost(message, repeated, tag = "2")]
+    #[serde(deserialize_with = "maybe")]
     spans: Vec<Wire>,
 }
 
@@ -77,6 +82,7 @@ struct Wire {
     #[serde(deserialize_with = "hex")]
     parent_span_id: Vec<u8>,
     #[prost(string, tag = "5")]
+    #[serde(deserialize_with = "maybe")]
     name: String,
     #[prost(int32, tag = "6")]
     #[serde(deserialize_with = "kind")]
@@ -88,6 +94,7 @@ struct Wire {
     #[serde(deserialize_with = "nanoseconds")]
     end_time_unix_nano: u64,
     #[prost(message, repeated, tag = "9")]
+    #[serde(deserialize_with = "maybe")]
     attributes: Vec<KeyValue>,
     #[prost(message, optional, tag = "15")]
     status: Option<Status>,
@@ -285,8 +292,13 @@ fn bounded(name: &str) -> String {
     super::alert::printable(name[..name.floor_char_boundary(MAX_NAME)].to_owned())
 }
 
+/// In JSON, null is how some write what is not there (the JSON mapping of protobuf demands that it is taken).
+fn maybe<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
 fn hex<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-    let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
+    let text: std::borrow::Cow<'de, str> = maybe(from)?;
     let digit = |c: u8| char::from(c).to_digit(16).ok_or_else(|| D::Error::custom("an id is hexadecimal"));
     let pairs = text.as_bytes().chunks_exact(2);
     if !pairs.remainder().is_empty() {
@@ -303,7 +315,7 @@ enum Number {
 }
 
 fn nanoseconds<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    match Number::deserialize(from)? {
+    match Option::deserialize(from)?.unwrap_or(Number::Number(0)) {
         Number::Number(n) => Ok(n),
         Number::Text(text) => text.parse().map_err(|_| D::Error::custom("a time is nanoseconds since 1970")),
     }
@@ -327,7 +339,7 @@ fn maybe_integer<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::E
 
 /// By number, as the specification has it; some write the name.
 fn kind<'de, D: Deserializer<'de>>(from: D) -> Result<i32, D::Error> {
-    match Number::deserialize(from)? {
+    match Option::deserialize(from)?.unwrap_or(Number::Number(0)) {
         Number::Number(n) => Ok(i32::try_from(n).unwrap_or(0)),
         Number::Text(name) => Ok(match name.as_str() {
             "SPAN_KIND_CLIENT" => CLIENT,
@@ -339,7 +351,7 @@ fn kind<'de, D: Deserializer<'de>>(from: D) -> Result<i32, D::Error> {
 
 /// By number, as the specification has it; some write the name.
 fn code<'de, D: Deserializer<'de>>(from: D) -> Result<i32, D::Error> {
-    match Number::deserialize(from)? {
+    match Option::deserialize(from)?.unwrap_or(Number::Number(0)) {
         Number::Number(n) => Ok(i32::try_from(n).unwrap_or(0)),
         Number::Text(name) => Ok(if name == "STATUS_CODE_ERROR" { ERROR } else { 0 }),
     }
@@ -406,6 +418,26 @@ mod tests {
         assert_eq!((span.service.as_str(), span.operation.as_str()), ("orders", "GET /orders/*"));
         assert_eq!((span.duration_us, span.error, span.peer.as_deref()), (1500, true, Some("bank")));
         assert_eq!(span.trace, id_hash(b"abababababababababababababababab"), "as a log line writes it");
+    }
+
+    #[test]
+    fn null_is_what_is_not_there() {
+        let text = json(
+            r#"{"traceId":"abababababababababababababababab","spanId":"0101010101010101","parentSpanId":null,"name":null,
+            "kind":null,"startTimeUnixNano":"1795255200000000000","endTimeUnixNano":"1795255200001500000",
+            "attributes":null,"status":{"code":null}}"#,
+        );
+        let parsed = parse(text.as_bytes(), "application/json", &limits()).expect("JSON");
+        let span = &parsed.records[0];
+        assert_eq!((span.parent, span.operation.as_str(), span.error), (0, "", false));
+        for nothing in [
+            r#"{"resourceSpans":null}"#,
+            r#"{"resourceSpans":[{"resource":null,"scopeSpans":null}]}"#,
+            r#"{"resourceSpans":[{"resource":{"attributes":null},"scopeSpans":[{"spans":null}]}]}"#,
+        ] {
+            let parsed = parse(nothing.as_bytes(), "application/json", &limits()).expect("JSON");
+            assert_eq!((parsed.records.len(), parsed.rejected), (0, 0), "{nothing}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -81,6 +82,9 @@ pub fn identity(watch: &Watch, mut metric: Labels) -> Result<(String, Labels), S
     metric.remove("__name__");
     Ok((service, metric))
 }
+
+/// A service that is missing for so long is taken for gone.
+const GONE_AFTER: Duration = Duration::from_secs(86_400);
 
 /// One watch with what it has heard so far.
 pub struct Puller {
@@ -177,6 +181,21 @@ impl Puller {
             // Told again at every turn, so that a detector that forgot it hears of it.
             self.tell(service, Some(why.to_owned()), since).await;
         }
+        self.forget_gone(now).await;
+    }
+
+    /// Services that a label names come and go: one that has been missing for long is missed no longer.
+    async fn forget_gone(&mut self, now: Timestamp) {
+        let is_gone = |(service, since): (&Option<String>, &Timestamp)| {
+            let named = service.clone().filter(|name| *name != self.watch.service)?;
+            (clock::between(*since, now) > GONE_AFTER).then_some(named)
+        };
+        for service in self.missing.iter().filter_map(is_gone).collect::<Vec<_>>() {
+            if self.tell(Some(service.clone()), None, now).await {
+                self.known.remove(&service);
+                self.missing.remove(&Some(service));
+            }
+        }
     }
 
     /// True if the bus took it; what it did not take is told again at the next turn.
@@ -184,5 +203,39 @@ impl Puller {
         let source = format!("watch {}", self.watch.name);
         let gap = Gap { at, until: None, service, source, reason: reason.map(Said::from) };
         self.deps.bus.publish(vec![Record::Gap(gap)]).await.refused == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        bus::Embedded,
+        config::{self, BusSettings},
+        http_client,
+    };
+
+    #[tokio::test]
+    async fn a_service_that_is_missing_for_a_day_is_gone_and_missed_no_longer() {
+        let bus = Arc::new(Embedded::new(&BusSettings::default()));
+        let deps = Deps {
+            http: http_client::new(),
+            prometheus: Prometheus::default(),
+            breakers: Breakers::new(&config::Breaker::default()),
+            bus: bus.clone(),
+        };
+        let watch = r#"{"name":"p99","query":"q","service_label":"job"}"#;
+        let mut puller = Puller::new(deps, serde_json::from_str(watch).expect("a watch"));
+        let both = || BTreeSet::from(["old".to_owned(), "shop".to_owned()]);
+        puller.known = both();
+        let at = |hour: i64| Timestamp::from_second(1_795_255_200 + hour * 3600).expect("in range");
+        for hour in [0, 23] {
+            puller.miss(BTreeSet::from(["old".to_owned()]), "no series", at(hour)).await;
+            assert_eq!(puller.known, both());
+        }
+        let told = bus.depth();
+        puller.miss(BTreeSet::from(["old".to_owned()]), "no series", at(25)).await;
+        assert_eq!((puller.known, puller.missing.len()), (BTreeSet::from(["shop".to_owned()]), 0));
+        assert_eq!(bus.depth(), told + 2, "that it is missing, and that it is missed no longer");
     }
 }

@@ -2,7 +2,7 @@
 //! failure leaves behind is never taken for a recording.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
@@ -17,8 +17,15 @@ use crate::search::Line;
 /// A directory that a recording is written to.
 pub struct Files {
     dir: PathBuf,
-    /// What each is called until then, and what it will be.
-    parts: Vec<(PathBuf, PathBuf)>,
+    parts: Vec<Part>,
+}
+
+struct Part {
+    /// What it is called until then, and what it will be.
+    path: PathBuf,
+    name: PathBuf,
+    /// Locked, for as long as it is ours.
+    _file: File,
 }
 
 impl Files {
@@ -34,25 +41,35 @@ impl Files {
             1 => self.dir.join(format!("{kind}.jsonl")),
             n => self.dir.join(format!("{kind}-{n}.jsonl")),
         };
-        let is_ours = |path: &PathBuf| self.parts.iter().any(|(_, name)| name == path);
+        let is_ours = |path: &PathBuf| self.parts.iter().any(|part| part.name == *path);
         let name = (1..).map(path).find(|path| !is_ours(path)).expect("numbers do not end");
         if name.exists() {
             bail!("{} is there already; name another directory, or remove it", name.display());
         }
-        let part = name.with_extension("jsonl.part");
-        let file = File::create(&part).with_context(|| format!("making {}", part.display()))?;
+        let path = name.with_extension("jsonl.part");
+        let making = || format!("making {}", path.display());
+        // What a kill left behind is taken over, what somebody writes is not.
+        let options = File::options().create(true).write(true).truncate(false).to_owned();
+        let file = options.open(&path).with_context(making)?;
+        // Where files cannot be locked, nobody knows.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            let path = path.display();
+            bail!("{path} is being written: another recording goes into this directory; name another one");
+        }
+        file.set_len(0).with_context(making)?;
+        let ours = file.try_clone().with_context(making)?;
         let written = Lines { file: BufWriter::new(file), name: name.display().to_string(), count: 0 };
-        self.parts.push((part, name));
+        self.parts.push(Part { path, name, _file: ours });
         Ok(written)
     }
 
     /// Gives them their names; a file without anything in it is none.
     pub fn finish(mut self) -> anyhow::Result<()> {
-        for (part, name) in std::mem::take(&mut self.parts) {
+        for Part { path, name, .. } in std::mem::take(&mut self.parts) {
             let naming = || format!("writing {}", name.display());
-            match fs::metadata(&part).with_context(naming)?.len() {
-                0 => fs::remove_file(&part).with_context(naming)?,
-                _ => fs::rename(&part, &name).with_context(naming)?,
+            match fs::metadata(&path).with_context(naming)?.len() {
+                0 => fs::remove_file(&path).with_context(naming)?,
+                _ => fs::rename(&path, &name).with_context(naming)?,
             }
         }
         Ok(())
@@ -61,9 +78,9 @@ impl Files {
 
 impl Drop for Files {
     fn drop(&mut self) {
-        for (part, _) in &self.parts {
+        for part in &self.parts {
             // It may not be there; and that it stays is no harm.
-            let _ = fs::remove_file(part);
+            let _ = fs::remove_file(&part.path);
         }
     }
 }
@@ -143,5 +160,21 @@ mod tests {
         assert!(refused.contains("recording/watches.jsonl is there already"), "{refused}");
         drop(files);
         assert_eq!(names(&dir), ["watches.jsonl"]);
+    }
+
+    #[test]
+    fn two_recordings_into_one_directory_are_not_mixed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join("logs.jsonl.part"), "left behind by a kill").expect("written");
+        let (mut one, mut two) =
+            (Files::new(dir.path()).expect("there"), Files::new(dir.path()).expect("there"));
+        let mut first = one.add(Kind::Logs).expect("what was left behind is no harm");
+        first.head(&json!({"a": 1})).expect("written");
+        first.end().expect("flushed");
+        let refused = two.add(Kind::Logs).err().expect("it is being written").to_string();
+        assert!(refused.contains("logs.jsonl.part is being written"), "{refused}");
+        drop(two);
+        one.finish().expect("named");
+        assert_eq!(fs::read_to_string(dir.path().join("logs.jsonl")).expect("whole"), "{\"a\":1}\n");
     }
 }

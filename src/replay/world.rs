@@ -45,6 +45,9 @@ use crate::{
 /// How long the world goes on after the last arrival: what is on its way then arrives, and nothing expires for want of a
 /// recording.
 const TAIL: Duration = Duration::from_secs(60);
+/// How much longer than `detect.adapt_after` time passes for the detectors where nothing arrives: what was open is over then, calls
+/// are counted, and nothing happens before more arrives. A line of a host whose clock began in 1970 must not cost decades.
+const REST: Duration = Duration::from_secs(600);
 /// A replay takes the time that it takes: no computation of it is late.
 const PATIENCE: Duration = Duration::from_secs(86_400);
 
@@ -84,8 +87,12 @@ struct World {
     now: Timestamp,
     /// When the next job or message is due, as far as is known.
     due: Option<Timestamp>,
-    /// When the detectors let time pass; `None` before the first telemetry.
+    /// When the detectors let time pass; `None` while they have nothing to do.
     tick: Option<Timestamp>,
+    /// When the detectors have nothing left to do unless more telemetry arrives.
+    rest_at: Timestamp,
+    /// How long after the last telemetry that is.
+    rest_after: Duration,
     expiry: Expiry,
     never: CancellationToken,
 }
@@ -149,6 +156,8 @@ impl World {
             now,
             due: None,
             tick: None,
+            rest_at: now,
+            rest_after: settings.detect.adapt_after.saturating_add(REST),
             expiry: Expiry::new(settings.intake.expire_every),
             never: CancellationToken::new(),
         })
@@ -166,7 +175,7 @@ impl World {
             self.set(at);
             let mut happened = self.due.is_some_and(|due| due <= at);
             if self.tick.is_some_and(|tick| tick <= at) {
-                self.tick = Some(clock::after(at, detect::TICK));
+                self.tick = Some(clock::after(at, detect::TICK)).filter(|next| *next <= self.rest_at);
                 let found = self.detectors.pass(at);
                 happened |= !found.is_empty();
                 self.found(found).await?;
@@ -208,6 +217,7 @@ impl World {
     }
 
     async fn judge(&mut self, record: &Record) -> anyhow::Result<()> {
+        self.rest_at = clock::after(self.now, self.rest_after);
         self.tick.get_or_insert_with(|| clock::after(self.now, detect::TICK));
         let found = self.detectors.judge(record, self.now);
         if found.is_empty() {

@@ -5,12 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
 use super::{
     super::{Context, Failure, output},
     csv,
+    written::Output,
 };
 use crate::{
     detect::{Allowed, Change, Metric},
@@ -31,17 +31,22 @@ pub struct Args {
     /// A CSV file with the header `timestamp,value`
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// The CSV file to write
+    /// The CSV file to write; - writes standard output, and what begins to standard error
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
 }
 
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let allowed = Allowed::new(&context.settings()?.settings.detect, 1);
+    let scores = Output::create(&args.output)?;
     let judged = judge(&args.input, &allowed).map_err(Failure::failed)?;
-    std::fs::write(&args.output, judged.scores)
-        .with_context(|| format!("writing {}", args.output.display()))?;
-    output::print(&format!("{}{} values, {} anomalies", judged.told, judged.values, judged.anomalies))
+    scores.finish(|to| to.write_all(judged.scores.as_bytes()))?;
+    let told = format!("{}{} values, {} anomalies", judged.told, judged.values, judged.anomalies);
+    if Output::is_standard_output(&args.output) {
+        eprintln!("{told}");
+        return Ok(());
+    }
+    output::print(&told)
 }
 
 #[derive(Default)]

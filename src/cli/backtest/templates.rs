@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 
+use super::written::Output;
 use crate::{
     cli::Failure,
     detect::templates::{Change, Miner, TemplateId},
@@ -41,7 +42,7 @@ const MAX_LINE: u64 = 65_536;
 
 pub fn run(args: &Args) -> Result<(), Failure> {
     let mut input = open(&args.input)?;
-    let mut output = Output::create(&args.output)?;
+    let output = Output::create(&args.output)?;
     let mut miner = Miner::new(args.max_templates as usize);
     // Eight bytes a line would fill the memory in the end: they wait on disk.
     let mut ids = BufWriter::new(tempfile::tempfile().context("making a temporary file")?);
@@ -56,9 +57,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     miner.settle();
     let mut ids = ids.into_inner().context("writing to a temporary file")?;
     ids.rewind().context("reading a temporary file")?;
-    let writing = || format!("writing {}", args.output.display());
-    write(&miner, count, &mut BufReader::new(ids), &mut output.to).with_context(writing)?;
-    output.finish().with_context(writing)?;
+    output.finish(|to| write(&miner, count, &mut BufReader::new(ids), to))?;
     if forgotten > 0 {
         eprintln!("aiops: {forgotten} templates were forgotten to make room; --max-templates keeps more");
     }
@@ -104,40 +103,5 @@ fn write(miner: &Miner, count: u64, ids: &mut impl Read, to: &mut dyn Write) -> 
         let id: TemplateId = miner.resolve(u64::from_le_bytes(bytes));
         writeln!(to, "{line},{id:016x},\"{}\"", miner.text(id).replace('"', "\"\""))?;
     }
-    to.flush()
-}
-
-/// A file appears under its name when it is whole; what is no file (a terminal, a pipe) is written as it is.
-struct Output {
-    to: Box<dyn Write>,
-    rename: Option<(tempfile::TempPath, PathBuf)>,
-}
-
-impl Output {
-    fn create(path: &Path) -> anyhow::Result<Self> {
-        let writing = || format!("writing {}", path.display());
-        if path == Path::new("-") {
-            return Ok(Self { to: Box::new(BufWriter::new(io::stdout().lock())), rename: None });
-        }
-        if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-            let to = File::options().write(true).open(path).with_context(writing)?;
-            return Ok(Self { to: Box::new(BufWriter::new(to)), rename: None });
-        }
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let (file, temporary) = tempfile::Builder::new()
-            .prefix(".aiops-backtest-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .tempfile_in(dir)
-            .with_context(writing)?
-            .into_parts();
-        Ok(Self { to: Box::new(BufWriter::new(file)), rename: Some((temporary, path.to_owned())) })
-    }
-
-    fn finish(mut self) -> anyhow::Result<()> {
-        self.to.flush()?;
-        if let Some((temporary, path)) = self.rename {
-            temporary.persist(path)?;
-        }
-        Ok(())
-    }
+    Ok(())
 }

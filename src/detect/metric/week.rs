@@ -102,6 +102,9 @@ impl Week {
             self.slot = slot;
         } else if slot > self.slot {
             self.end_slot(slot);
+        } else if slot < self.slot - DAY {
+            // The clock was wrong before it was set back: the time that it told may never come.
+            *self = Self { slot, ..Self::default() };
         }
         self.values = self.values.saturating_add(1);
         self.mean += (x - self.mean) / f32::from(self.values);
@@ -220,6 +223,20 @@ mod tests {
         assert!(known.by_week && !told, "a day off is not another usual");
         let alike = made(26, |_, hour| office(0, hour) + (hour * 77.0).sin());
         assert!(!alike.by_week, "{:?}", alike.off);
+    }
+
+    #[test]
+    fn a_wrong_time_does_not_end_all_seasons() {
+        let wave = |hour: f64| (hour / 24.0 * std::f64::consts::TAU).sin() as f32;
+        let mut week = made(3, |_, hour| f64::from(wave(hour)));
+        week.push(40_000 * DAY_S, 0.0);
+        for k in 3 * 144..6 * 144 {
+            week.push(k * 600, wave((k % 144) as f64 / 6.0));
+        }
+        assert!((usual(&week, 6, 6) - 1.0).abs() < 0.1, "it is learned anew");
+        let before = week.clone();
+        week.push(6 * DAY_S - 7200, 0.0);
+        assert_eq!(week.usual(6 * DAY_S), before.usual(6 * DAY_S), "an hour twice changes nothing");
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub fn evidence(case: &Case, services: usize) -> Vec<Evidence> {
     for (i, change) in case.changes.iter().enumerate().filter(|(_, c)| c.at <= case.from + SLACK) {
         let minutes = (case.from - change.at).max(0) as f64 / 60e6;
         let weight = 0.5_f64.powf(minutes / HALF);
+        // After a month of half-lives it is nothing, and a share of nothing is no number.
+        if weight <= 0.0 {
+            continue;
+        }
         let best = latest.entry(change.service).or_insert((weight, i));
         if weight > best.0 {
             *best = (weight, i);
@@ -44,4 +48,28 @@ pub fn evidence(case: &Case, services: usize) -> Vec<Evidence> {
         }
     });
     told.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::case::CaseChange;
+
+    #[test]
+    fn a_change_of_long_ago_is_no_reason() {
+        let day = 86_400_000_000;
+        let of = |ago: &[i64]| {
+            let change = |(service, days): (usize, &i64)| CaseChange {
+                at: 100 * day - days * day,
+                service: service as Sym,
+                what: "deployed".into(),
+            };
+            let changes = ago.iter().enumerate().map(change).collect();
+            let case = Case { from: 100 * day, changes, ..Case::default() };
+            evidence(&case, 10).iter().map(|e| (e.service, e.nats)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[60]), []);
+        let recent = of(&[60, 0]);
+        assert!(recent.len() == 1 && recent[0].0 == 1 && recent[0].1 > 2.0, "{recent:?}");
+    }
 }

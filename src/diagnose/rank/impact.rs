@@ -32,6 +32,10 @@ const DRIFT_SD: f64 = 1.0;
 /// A coupling is the caller's share of the callee's requests, give or take a half: calls may be parallel, or made twice.
 const PRIOR_SD: f64 = 0.5;
 
+/// Paths that are followed: where everybody calls everybody there are more than anybody can wait for, and each service has been
+/// reached by many of them.
+const MOST_PATHS: usize = 20_000;
+
 struct Flow {
     /// Excess per step, reference steps first.
     excess: Vec<f64>,
@@ -219,7 +223,12 @@ fn off(n: usize) -> f64 {
 fn reach(case: &Case, coupling: &Map<(Sym, Sym), f64>) -> Map<Sym, f64> {
     let mut weight = Map::default();
     let mut stack = vec![(case.alert_service, 1.0, vec![case.alert_service])];
+    let mut paths = 0;
     while let Some((s, x, path)) = stack.pop() {
+        paths += 1;
+        if paths > MOST_PATHS {
+            break;
+        }
         let w: &mut f64 = weight.entry(s).or_default();
         *w = (*w + x).min(1.0);
         for &(a, c) in &case.topology {
@@ -255,4 +264,17 @@ fn sureness(own: &[f64], cut: usize, unit: Unit) -> f64 {
     let scale = spread(&usual).max(if unit == Unit::Failures { 1.0 } else { 1e-6 });
     let middle = quantile(&usual, 0.5);
     own[cut..].iter().map(|o| (o - middle) / scale).filter(|z| *z > 0.0).map(surprise).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_everybody_calls_everybody_all_is_reached_and_it_ends() {
+        let pairs = || (0..16).flat_map(|a| (0..16).map(move |c| (a, c))).filter(|(a, c)| a != c);
+        let case = Case { topology: pairs().collect(), ..Case::default() };
+        let reached = reach(&case, &pairs().map(|pair| (pair, 1.0)).collect());
+        assert_eq!(reached.len(), 16);
+    }
 }

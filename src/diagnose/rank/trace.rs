@@ -88,6 +88,7 @@ fn tree(mut spans: Vec<(u32, &CaseSpan)>) -> Trace {
         })
         .collect();
     let lost: Vec<bool> = spans.iter().map(|(_, s)| s.parent != 0).collect();
+    cut_circles(&mut nodes);
     adopt(&mut nodes, &lost);
     for n in 0..nodes.len() {
         if nodes[n].parent != NONE {
@@ -97,8 +98,10 @@ fn tree(mut spans: Vec<(u32, &CaseSpan)>) -> Trace {
     }
     align(&mut nodes);
     name_callers(&mut nodes);
+    let by_start: Vec<Vec<u32>> = nodes.iter().map(|node| by_start(&nodes, &node.children)).collect();
     for n in 0..nodes.len() {
-        nodes[n].own = own_time(&nodes, n);
+        let siblings = by_start.get(nodes[n].parent as usize).map_or(&[][..], Vec::as_slice);
+        nodes[n].own = own_time(&nodes, n, siblings);
     }
     let root = nodes.iter().find(|n| n.parent == NONE);
     Trace { start: root.map_or(0, |n| n.start), duration: root.map_or(0, |n| n.duration), nodes }
@@ -108,15 +111,40 @@ fn inside(inner: &Node, outer: &Node) -> bool {
     outer.start <= inner.start + TOLERANCE && outer.end() >= inner.end() - TOLERANCE
 }
 
+/// A span that is its own ancestor, as only damaged data has it, has lost its parent: else nothing would lead to it from a root.
+fn cut_circles(nodes: &mut [Node]) {
+    // Where the walk that reached a node began.
+    let mut walks = vec![NONE; nodes.len()];
+    for n in 0..nodes.len() {
+        let mut at = n;
+        while walks[at] == NONE {
+            walks[at] = n as u32;
+            match nodes[at].parent {
+                NONE => break,
+                p if walks[p as usize] == n as u32 => nodes[p as usize].parent = NONE,
+                p => at = p as usize,
+            }
+        }
+    }
+}
+
 /// A span whose parent was lost goes below the shortest span that it ran inside. `named`: it has a parent.
 fn adopt(nodes: &mut [Node], named: &[bool]) {
+    // Nodes are in the order of their beginnings: which of them had begun and may not have ended yet.
+    let (mut open, mut next) = (Vec::new(), 0);
     for n in 0..nodes.len() {
         let me = &nodes[n];
         if me.parent != NONE || !named[n] {
             continue;
         }
+        while nodes.get(next).is_some_and(|other| other.start <= me.start + TOLERANCE) {
+            open.push(next);
+            next += 1;
+        }
+        open.retain(|&m| nodes[m].end() >= me.start - TOLERANCE);
         let mut best: Option<usize> = None;
-        for (m, other) in nodes.iter().enumerate() {
+        for &m in &open {
+            let other = &nodes[m];
             let longer = other.duration > me.duration || (other.duration == me.duration && m < n);
             if m == n
                 || !longer
@@ -204,10 +232,16 @@ fn name_callers(nodes: &mut [Node]) {
     }
 }
 
+fn by_start(nodes: &[Node], some: &[u32]) -> Vec<u32> {
+    let mut all = some.to_vec();
+    all.sort_by_key(|&n| nodes[n as usize].start);
+    all
+}
+
 /// The span's duration less the union of what ran inside it: its children, and its own service's siblings (reactive servers
 /// end their handler's span beside the client span that it started). Of a silent callee's time nobody knows how much was on the
-/// way to it: all of it belongs to the edge.
-fn own_time(nodes: &[Node], n: usize) -> i64 {
+/// way to it: all of it belongs to the edge. `siblings`: by their beginnings, itself too.
+fn own_time(nodes: &[Node], n: usize, siblings: &[u32]) -> i64 {
     let me = &nodes[n];
     if me.is_silent() {
         return 0;
@@ -216,17 +250,14 @@ fn own_time(nodes: &[Node], n: usize) -> i64 {
     let mut cover: Vec<(i64, i64)> = Vec::new();
     let mut take = |s: &Node| cover.push((s.start, s.end()));
     me.children.iter().map(|&c| &nodes[c as usize]).filter(|c| !c.is_silent()).for_each(&mut take);
-    if me.parent != NONE {
-        for &c in &nodes[me.parent as usize].children {
-            let s = &nodes[c as usize];
-            if c as usize != n
-                && s.service == me.service
-                && s.start >= from
-                && inside(s, me)
-                && s.duration < me.duration
-            {
-                take(s);
-            }
+    let begun = siblings.partition_point(|&c| nodes[c as usize].start < from);
+    for &c in &siblings[begun..] {
+        let s = &nodes[c as usize];
+        if s.start > to + TOLERANCE {
+            break;
+        }
+        if c as usize != n && s.service == me.service && inside(s, me) && s.duration < me.duration {
+            take(s);
         }
     }
     cover.sort_unstable();
@@ -239,4 +270,57 @@ fn own_time(nodes: &[Node], n: usize) -> i64 {
         }
     }
     (me.duration - covered).max(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(id: u64, parent: u64, start: i64, duration: i64) -> CaseSpan {
+        let service = id as Sym;
+        CaseSpan { trace: 1, id, parent, service, operation: 0, start, duration, error: false, peer: None }
+    }
+
+    fn tree_of(spans: &[CaseSpan]) -> Trace {
+        let case = Case { spans: spans.to_vec(), ..Case::default() };
+        assemble(&case, &[]).pop().expect("one trace")
+    }
+
+    /// What [`adopt`] looks for among the open ones, looked for among all.
+    fn shortest_around(nodes: &[Node], n: usize) -> Option<i64> {
+        let order = |n: usize| (nodes[n].duration, std::cmp::Reverse(n));
+        let around = (0..nodes.len()).filter(|&m| order(m) > order(n) && inside(&nodes[n], &nodes[m]));
+        around.map(|m| nodes[m].duration).min()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_lost_its_parent_goes_below_the_shortest_around_it(
+            spans in proptest::collection::vec((0..50_000_i64, 1..20_000_i64), 1..40),
+        ) {
+            let lost = |(i, (start, duration)): (usize, &(i64, i64))| span(i as u64 + 1, 1000, *start, *duration);
+            let spans: Vec<_> = spans.iter().enumerate().map(lost).collect();
+            let nodes = tree_of(&spans).nodes;
+            // Clocks were aligned afterwards.
+            let before: Vec<Node> =
+                nodes.iter().map(|x| Node { start: x.start - x.shift, children: Vec::new(), ..*x }).collect();
+            for (n, node) in nodes.iter().enumerate() {
+                let found = Some(node.parent).filter(|p| *p != NONE).map(|p| nodes[p as usize].duration);
+                proptest::prop_assert_eq!(found, shortest_around(&before, n));
+            }
+        }
+    }
+
+    #[test]
+    fn spans_that_are_their_own_ancestors_stay_in_their_time() {
+        let own = tree_of(&[span(7, 7, 1000, 50)]);
+        assert_eq!((own.start, own.duration), (1000, 50));
+        let two = tree_of(&[span(1, 2, 1000, 50), span(2, 1, 1010, 20)]);
+        assert_eq!((two.start, two.nodes[0].parent, two.nodes[1].parent), (1000, NONE, 0));
+        // A circle of three, a span below it, and a sound tree beside it.
+        let many = [(5, 6), (6, 7), (7, 5), (8, 6), (1, 0), (2, 1)];
+        let many: Vec<_> = many.iter().map(|(id, parent)| span(*id, *parent, *id as i64, 3)).collect();
+        let trace = tree_of(&many);
+        assert_eq!(from_the_roots(&trace.nodes).len(), many.len(), "each can be reached");
+    }
 }

@@ -59,6 +59,22 @@ fn a_bad_row_is_named_and_nothing_is_written() {
     assert_eq!(err, "aiops: in.csv:7: \"many\" is no number\n");
 }
 
+#[test]
+fn scores_go_to_standard_output_too_and_to_a_file_only_whole() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_, told, _, rows) = backtest(dir.path(), &series(300));
+    let to =
+        |output: &str| run(dir.path(), &["backtest", "metrics", "--input", "in.csv", "--output", output]);
+    let (code, out, err) = to("-");
+    assert_eq!((code, err), (0, told));
+    assert_eq!(out.lines().collect::<Vec<_>>(), rows);
+    assert_eq!(to("in.csv").0, 0, "the input has been read when its name is taken");
+    std::fs::write(dir.path().join("in.csv"), "timestamp,value\nyesterday,1\n").expect("written");
+    assert_eq!(to("out.csv").0, 1);
+    let kept = std::fs::read_to_string(dir.path().join("out.csv")).expect("there");
+    assert_eq!(kept.lines().collect::<Vec<_>>(), rows, "what failed leaves what was there");
+}
+
 /// Values after the onset in which an anomaly must be found.
 const SOON: usize = 120;
 const SEEDS: u64 = 9;

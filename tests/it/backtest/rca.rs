@@ -173,6 +173,41 @@ fn a_change_just_before_decides_between_equals_and_is_no_evidence_by_itself() {
     assert_eq!(told["ranking"][0]["evidence"][0]["text"], "A change came 0 s before the onset: 1.4 → 1.5");
 }
 
+/// Rows that say nothing, and those that are odd, must neither be refused nor decide.
+#[test]
+fn what_is_odd_in_tables_changes_no_ranking() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("case");
+    shop::write(&path, Fault::Work("payments"), 1, &ALL);
+    let told = ranked(dir.path());
+    let append = |name: &str, rows: &str| {
+        let text = fs::read_to_string(path.join(name)).expect("there");
+        fs::write(path.join(name), text + rows).expect("writable");
+    };
+    let at = "2026-11-21T03:00:00Z";
+    append("metrics.csv", &format!("{at},payments,cpu,\n{at},payments,cpu,NaN\n"));
+    // A span that is its own parent, two that are each other's, and times that no clock tells.
+    let odd =
+        [("own", "1", "1", "10"), ("two", "1", "2", "10"), ("two", "2", "1", "9"), ("long", "1", "", "-5")];
+    let all = odd.map(|(trace, id, parent, us)| format!("{trace},{id},{parent},front,odd,{at},{us},OK\n"));
+    append("spans.csv", &all.concat());
+    // What seems to last for years is in the window: what is usual is the mean of what was before.
+    let head: Value =
+        serde_json::from_str(&fs::read_to_string(path.join("case.json")).expect("there")).expect("JSON");
+    let from = head["window"]["from"].as_str().expect("a time");
+    let all = [i64::MAX, i64::MIN].map(|us| format!("far{us},1,,front,odd,{from},{us},OK\n"));
+    append("spans.csv", &all.concat());
+    fs::write(path.join("changes.csv"), "timestamp,service,summary\n2026-01-01T00:00:00Z,stock,1.4 → 1.5\n")
+        .expect("writable");
+    let odd = ranked(dir.path());
+    let first = |told: &Value| {
+        [&told["verdict"], &told["ranking"][0]["service"], &told["ranking"][0]["score"]].map(Value::clone)
+    };
+    assert_eq!(first(&odd), first(&told));
+    let mut scores = odd["ranking"].as_array().expect("a list").iter().map(|r| &r["score"]);
+    assert!(scores.all(Value::is_number), "{odd}");
+}
+
 #[test]
 fn bad_input_is_named_by_file_and_line() {
     let dir = tempfile::tempdir().expect("a directory");

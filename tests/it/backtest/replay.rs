@@ -406,6 +406,17 @@ fn spans_are_read_as_the_api_takes_them() {
 }
 
 #[test]
+fn a_line_of_a_clock_that_began_in_1970_takes_no_decades() {
+    let case = Case::new();
+    let told = case.json(&[]);
+    let line = json!({"time": "1970-01-02T00:00:00Z", "service": "sensor", "message": "booting"});
+    lines(&case.path("recording"), "logs-2.jsonl", [line]);
+    let with = case.json(&[]);
+    assert_eq!(with["recording"]["from"], "1970-01-02T00:00:00Z");
+    assert_eq!(with["totals"], told["totals"]);
+}
+
+#[test]
 fn secrets_in_files_are_not_read_and_need_not_be_there() {
     let case = Case::new();
     let yaml = "notify:\n  pagerduty: {routing_key: {file: /nowhere/key}}\n  slack: {webhook: {file: /nowhere/url}}\n";

@@ -81,6 +81,8 @@ fn colour(kind: Kind) -> &'static str {
     COLOURS[Kind::ALL.iter().position(|k| *k == kind).unwrap_or(0) % COLOURS.len()]
 }
 
+/// As XML takes it, which knows no control characters.
 fn escaped(text: &str) -> String {
+    let text = text.replace(char::is_control, "\u{fffd}");
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -77,7 +77,11 @@ fn metrics(path: &Path, case: &mut Case) -> Result<(), String> {
     let mut at: HashMap<(Sym, String), usize> = HashMap::new();
     csv::read(path, ["timestamp", "service", "metric", "value"], |[when, service, metric, value]| {
         let when = time(when)?;
-        let value: f64 = value.parse().map_err(|_| format!("{value:?} is no number"))?;
+        let value = match value.trim() {
+            // How tables write a value that is missing.
+            "" => f64::NAN,
+            text => text.parse().map_err(|_| format!("{value:?} is no number"))?,
+        };
         let service = case.names.sym(service);
         let series = &mut case.series;
         let last = series.last().is_some_and(|s| s.service == service && s.metric == metric);
@@ -97,6 +101,9 @@ fn metrics(path: &Path, case: &mut Case) -> Result<(), String> {
     case.series.iter_mut().for_each(|s| s.points.sort_by_key(|p| p.0));
     Ok(())
 }
+
+/// Microseconds: 35 years, so that sums of times do not overflow.
+const LONGEST: i64 = 1 << 50;
 
 fn spans(path: &Path, case: &mut Case) -> Result<(), String> {
     let columns =
@@ -119,6 +126,8 @@ fn spans(path: &Path, case: &mut Case) -> Result<(), String> {
             let peer = peer.filter(|peer| !peer.is_empty()).map(|peer| case.names.sym(peer));
             if known.insert((trace, id)) {
                 let error = failed(status);
+                // Clocks that were set make spans that end before they begin.
+                let duration = duration.clamp(0, LONGEST);
                 case.spans.push(CaseSpan {
                     trace,
                     id,
