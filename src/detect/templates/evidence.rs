@@ -461,13 +461,7 @@ impl Evidence {
 
     /// Names that no sentence has are values at several places at a time as they are at one:
     /// `a.service: merged a.service/start into installed a.service/start`.
-    fn several_names(
-        &mut self,
-        line: &Line<'_>,
-        words: &[usize],
-        nodes: &[Node],
-        proofs: &mut Vec<Proof>,
-    ) {
+    fn several_names(&mut self, line: &Line<'_>, words: &[usize], nodes: &[Node], proofs: &mut Vec<Proof>) {
         let is_name = |i: &&usize| line.pieces[**i].flags & JOINED != 0;
         let names: u128 = words.iter().filter(is_name).map(|i| 1 << i).sum();
         let n = names.count_ones() as usize;

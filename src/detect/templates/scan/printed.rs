@@ -143,6 +143,45 @@ impl Cursor<'_> {
         (is && says_more).then_some(start + end + 1)
     }
 
+    /// Where requirements of versions end: `>=1.2`, `>= 1.21.1, <3`, `!=2.*,~=2.4`.
+    pub(super) fn versions(&self, start: usize) -> Option<usize> {
+        let (mut at, mut end, mut several, mut dots) = (start, start, false, false);
+        if start > 0 && matches!(self.line[start - 1], b'-' | b'=') {
+            return None;
+        }
+        loop {
+            let mark = at;
+            while matches!(self.byte(at), b'<' | b'>' | b'=' | b'!' | b'~') && at < mark + 2 {
+                at += 1;
+            }
+            match &self.line[mark..at] {
+                b"<" | b">" | b"<=" | b">=" | b"==" | b"!=" | b"~=" => {}
+                _ => break,
+            }
+            at += usize::from(self.byte(at) == b' ');
+            if class(self.byte(at)) != DIGIT {
+                break;
+            }
+            let version = at;
+            while class(self.byte(at)) & (ALPHA | DIGIT) != 0
+                || matches!(self.byte(at), b'.' | b'*' | b'+' | b'-')
+            {
+                at += 1;
+            }
+            while self.line[at - 1] == b'.' {
+                at -= 1;
+            }
+            dots |= self.line[version..at].contains(&b'.');
+            several |= end > start;
+            end = at;
+            at += usize::from(self.byte(at) == b',');
+            at += usize::from(self.byte(at) == b' ');
+        }
+        let cut = is_word(self.byte(end)) && self.byte(end) != b'.' && self.byte(end) != 0
+            || self.byte(end) == b'>';
+        ((several || dots) && !cut).then_some(end)
+    }
+
     /// Does a label of a reason stand before, `closed 7 links, reason: timed out`, and text enough that it is not all?
     fn reasoned(&self) -> bool {
         let [.., label, colon] = self.s.tokens.as_slice() else { return false };

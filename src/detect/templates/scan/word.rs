@@ -66,6 +66,11 @@ impl Cursor<'_> {
             }
             end -= 1;
         }
+        // `shop>=1.2`, `shop!=2.*`: a name and the versions of it that are wanted; `!=2.*` alone.
+        let marks = full - usize::from(matches!(self.line[full - 1], b'~' | b'!'));
+        if let Some(close) = self.versions(marks) {
+            return self.value_until(close);
+        }
         if odd && self.line[start..end].contains(&b'\\') {
             end = self.path_with_blanks(end);
         }
@@ -82,7 +87,8 @@ impl Cursor<'_> {
             || (slashes == 1
                 && word.len() > 1
                 && (word[0] == b'/' || word.starts_with(b"./") || word.starts_with(b"~/")));
-        let variable = flags & DIGIT != 0 || path || odd || pattern || self.literal(word, value) || hexadecimal(word);
+        let variable =
+            flags & DIGIT != 0 || path || odd || pattern || self.literal(word, value) || hexadecimal(word);
         if flags & (ALPHA | DIGIT) == 0 && !variable && word != b"_" {
             // `-`, `...`: a mark, whatever its length; `****` hides a value, and after `=` it is one.
             let full_word = &self.line[start..full];
