@@ -361,7 +361,9 @@ impl Evidence {
             () if (!names || others >= TWIN || later && suspect) && exists(rest) => (1, false),
             () if amid && later && named(JOINED) >= ENOUGH_JOINED => (ENOUGH_JOINED, false),
             () if amid && named(name) >= ENOUGH_NAMED => (ENOUGH_NAMED, false),
-            () if names && others >= TWIN && line.pieces[i].flags & COMPOUND != 0 => (ENOUGH, false),
+            () if names && others >= TWIN && line.pieces[i].flags & COMPOUND != 0 && !capitals => {
+                (ENOUGH, false)
+            }
             () if names && !(later && known()) => (ENOUGH_OF_NAMES, false),
             () if capitals => (ENOUGH_CAPITALS, true),
             () if known() => (ENOUGH_KNOWN, false),

@@ -437,6 +437,12 @@ fn what_names_the_event_is_kept() {
         &["job j1 ended with state=done", "job j2 ended with state=broken"],
         &["usage: add <name or path> to it", "usage: add <a> to it"],
         &["a_b of c_d up", "e_f of g_h up"],
+        &[
+            "CONN_OPENED: peer=7 of all seen here",
+            "CONN_CLOSED: peer=8 of all seen here",
+            "CONN_LOST: peer=9 of all seen here",
+            "POLL_ENDED: peer=10 of all seen here",
+        ],
         &["msg=0x7f3a proc=66 len=36", "server=0x7f3a peer=0x7f3b message=0x7f3c"],
     ] {
         assert_eq!(templates(different), different.len(), "{different:?}");
