@@ -226,6 +226,7 @@ impl Evidence {
         }
         if words.len() > 1 {
             self.suspects(line, &words, &exists, nodes, &mut proofs);
+            self.several_names(line, &words, nodes, &mut proofs);
         }
         self.novelty(line, &words, nodes, &mut proofs);
         proofs
@@ -360,7 +361,9 @@ impl Evidence {
             () if (!names || others >= TWIN || later && suspect) && exists(rest) => (1, false),
             () if amid && later && named(JOINED) >= ENOUGH_JOINED => (ENOUGH_JOINED, false),
             () if amid && named(name) >= ENOUGH_NAMED => (ENOUGH_NAMED, false),
-            () if names && others >= TWIN && line.pieces[i].flags & COMPOUND != 0 => (ENOUGH, false),
+            () if names && others >= TWIN && line.pieces[i].flags & COMPOUND != 0 && !capitals => {
+                (ENOUGH, false)
+            }
             () if names && !(later && known()) => (ENOUGH_OF_NAMES, false),
             () if capitals => (ENOUGH_CAPITALS, true),
             () if known() => (ENOUGH_KNOWN, false),
@@ -456,6 +459,27 @@ impl Evidence {
         };
         let mask = positions(suspects).filter(varied).map(|i| 1 << i).sum();
         agreeing(&all, mask, proofs);
+    }
+
+    /// Names that no sentence has are values at several places at a time as they are at one:
+    /// `a.service: merged a.service/start into installed a.service/start`.
+    fn several_names(&mut self, line: &Line<'_>, words: &[usize], nodes: &[Node], proofs: &mut Vec<Proof>) {
+        let is_name = |i: &&usize| line.pieces[**i].flags & JOINED != 0;
+        let names: u128 = words.iter().filter(is_name).map(|i| 1 << i).sum();
+        let n = names.count_ones() as usize;
+        if n < 2 || words.len() < n + TWIN {
+            return;
+        }
+        let entry = self.skeleton.entry(mix(masked(line.key, names, line.hashes)));
+        if entry.len() >= MAX_NODES {
+            return;
+        }
+        entry.push(line.node);
+        if entry.len() >= ENOUGH_JOINED {
+            let all = hashes_of(entry, line, nodes);
+            let varied = |i: &usize| all.iter().any(|(_, _, h)| h[*i] != line.hashes[*i]);
+            agreeing(&all, positions(names).filter(varied).map(|i| 1 << i).sum(), proofs);
+        }
     }
 
     /// Lines that share all the words that were seen before, and differ in those that were not.

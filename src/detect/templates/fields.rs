@@ -171,12 +171,17 @@ fn logfmt(line: &[u8], from: usize) -> Option<(usize, usize)> {
         fields += 1;
         if let Some(rank) = NAMES.iter().position(|n| n.eq_ignore_ascii_case(key))
             && best.is_none_or(|(r, _)| rank < r)
-            && value.1 > value.0
+            && is_text(&line[value.0..value.1])
         {
             best = Some((rank, value));
         }
     }
     (fields >= 3).then_some(best?.1)
+}
+
+/// Programs in C print `msg=0x7f3a proc=66 len=36`: a field of that name that holds a number or an address is no message.
+fn is_text(value: &[u8]) -> bool {
+    !value.starts_with(b"0x") && value.iter().any(|b| b.is_ascii_alphabetic() || *b >= 0x80)
 }
 
 #[cfg(test)]

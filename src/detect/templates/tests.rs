@@ -293,6 +293,31 @@ fn what_comes_and_goes_in_a_value_does_not_make_a_template() {
         &["closed 7 links, reason: timed out (no answer), code: 1", "closed 8 links, reason: gone, code: 2"],
         &["waits for TcpNode [id=1, order=2] now", "waits for LocalPeer [key=a, at=[b, c]] now"],
         &["to=1, status=late (no answer from a.example)", "to=2, status=late (queue of 7 is full)"],
+        &[
+            "told <Event moved[L]: old=<state a.b=off; by=(1, 2)>, new=None> to all",
+            "told <Event added[L]: key=x, late=> to all",
+            "told <function save_all at 0x7f3a> to all",
+            "told <shop.Failure shop.errors.Gone: it was closed cleanly.> to all",
+            "told <bound method Cart.close of <Cart object at 0x7f3b>> to all",
+            "told <Buffer a9 da> to all",
+        ],
+        &["looked at job=12_* of all", "looked at job=13 of all"],
+        &["wants shop@*, found 7", "wants shop@1.2, found 8"],
+        &["asked for: 7 wants: *", "asked for: 8 wants: 1.2"],
+        &[
+            "takes shop==1.2.3 today",
+            "takes Cart>=2.7,!=3.0.*,<4 today",
+            "takes cart~=1.4 today",
+            "takes cart@^3.0.0 || ^4.0.0 today",
+            "takes cart@>= 2.1.2 < 3 today",
+            "takes cart7 today",
+        ],
+        &["is red (needs:>=2.7, !=3.0.*, <4) at 7", "is red (needs:>=3.8) at 8"],
+        &[
+            "a_b.service: merged a_b.service/start into installed job a_b.service/start as 7",
+            "c.path: merged c.path/stop into installed job c.path/stop as 8",
+            "rules.d: merged rules.d/start into installed job rules.d/start as 9",
+        ],
     ] {
         assert_eq!(templates(same), 1, "{same:?}");
     }
@@ -410,6 +435,15 @@ fn what_names_the_event_is_kept() {
         &["it is nearTop of all of us now", "it is farOff of all of us now"],
         &["it is half-open to all of us", "it is half-shut to all of us"],
         &["job j1 ended with state=done", "job j2 ended with state=broken"],
+        &["usage: add <name or path> to it", "usage: add <a> to it"],
+        &["a_b of c_d up", "e_f of g_h up"],
+        &[
+            "CONN_OPENED: peer=7 of all seen here",
+            "CONN_CLOSED: peer=8 of all seen here",
+            "CONN_LOST: peer=9 of all seen here",
+            "POLL_ENDED: peer=10 of all seen here",
+        ],
+        &["msg=0x7f3a proc=66 len=36", "server=0x7f3a peer=0x7f3b message=0x7f3c"],
     ] {
         assert_eq!(templates(different), different.len(), "{different:?}");
     }

@@ -17,6 +17,13 @@ impl Cursor<'_> {
         let parts_head = kind == Kind::Var && spaced && self.parts_head();
         let tokens = &mut self.s.tokens;
         if kind == Kind::Var {
+            if let [.., first, bar, other] = tokens.as_slice()
+                && first.kind == Kind::Var
+                && [bar, other].iter().all(|t| t.kind == Kind::Punct && self.line[t.start as usize] == b'|')
+            {
+                // `^1.2 || ^2.0`
+                tokens.truncate(tokens.len() - 2);
+            }
             if let [.., first, sep] = tokens.as_slice()
                 && first.kind == Kind::Var
                 && sep.kind == Kind::Punct

@@ -285,8 +285,11 @@ impl Cursor<'_> {
             b'<' if self.byte(start + 1) == b'>' => {
                 return self.held(start, start + 2);
             }
+            b'<' | b'>' if let Some(end) = self.versions(start) => return self.value_until(end),
             b'<' | b'>' if self.spaced && self.compared(start) => return,
-            b'<' if let Some(end) = self.element(start) => return self.value_until(end),
+            b'<' if let Some(end) = self.element(start).or_else(|| self.instance(start)) => {
+                return self.value_until(end);
+            }
             b':' if let Some(end) = self.colons(start) => return self.value_until(end),
             b',' | b';' if self.spaced && self.is_after(b':') => {
                 // `server: , request: …`: an empty value is a value.

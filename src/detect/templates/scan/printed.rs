@@ -1,6 +1,6 @@
 //! Values that are known by how libraries and languages print them: errors of the system, objects, collections, statements.
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter, memchr2_iter};
 
 use super::{
     Cursor, Kind, MAX_GROUP, Value,
@@ -104,6 +104,82 @@ impl Cursor<'_> {
         }
         let close = self.closing(end + 1)?;
         is_field(&self.line[end + 2..close - 1]).then_some(close)
+    }
+
+    /// Where an object ends that prints itself in angle brackets, whatever it holds: `<function save at 0x7f>`,
+    /// `<Event changed[L]: old=<state a=on>, new=None>`, `<Buffer a9 da>`.
+    pub(super) fn instance(&self, start: usize) -> Option<usize> {
+        let apart = start == 0 || !is_word(self.line[start - 1]);
+        if !apart || class(self.byte(start + 1)) != ALPHA {
+            return None;
+        }
+        let text = &self.line[start..self.to];
+        let (mut depth, mut end) = (0_usize, 0);
+        for at in memchr2_iter(b'<', b'>', text) {
+            match text[at] {
+                b'<' => depth += 1,
+                // `->`, ` => `
+                _ if text[at - 1] == b'-' || text[..at].ends_with(b" =") => {}
+                _ => depth -= 1,
+            }
+            if depth == 0 {
+                end = at;
+                break;
+            }
+        }
+        let inside = text.get(1..end)?;
+        let name = inside.iter().position(|b| *b == b' ')?;
+        let is_class = inside[0].is_ascii_uppercase() && inside[1].is_ascii_lowercase();
+        let is_module = inside[..name].contains(&b'.');
+        let is_field = |at: usize| {
+            let key = inside[..at].iter().rposition(|b| !is_word(*b)).unwrap_or(at);
+            key + 1 < at && matches!(inside[key], b' ' | b',' | b';' | b'(' | b'[')
+        };
+        let is = is_class
+            || is_module
+            || inside.windows(6).any(|w| w == b" at 0x")
+            || memchr_iter(b'=', inside).any(is_field);
+        let says_more = self.s.first_text || text[end..].iter().any(|b| class(*b) == ALPHA);
+        (is && says_more).then_some(start + end + 1)
+    }
+
+    /// Where requirements of versions end: `>=1.2`, `>= 1.21.1, <3`, `!=2.*,~=2.4`.
+    pub(super) fn versions(&self, start: usize) -> Option<usize> {
+        let (mut at, mut end, mut several, mut dots) = (start, start, false, false);
+        if start > 0 && matches!(self.line[start - 1], b'-' | b'=') {
+            return None;
+        }
+        loop {
+            let mark = at;
+            while matches!(self.byte(at), b'<' | b'>' | b'=' | b'!' | b'~') && at < mark + 2 {
+                at += 1;
+            }
+            match &self.line[mark..at] {
+                b"<" | b">" | b"<=" | b">=" | b"==" | b"!=" | b"~=" => {}
+                _ => break,
+            }
+            at += usize::from(self.byte(at) == b' ');
+            if class(self.byte(at)) != DIGIT {
+                break;
+            }
+            let version = at;
+            while class(self.byte(at)) & (ALPHA | DIGIT) != 0
+                || matches!(self.byte(at), b'.' | b'*' | b'+' | b'-')
+            {
+                at += 1;
+            }
+            while self.line[at - 1] == b'.' {
+                at -= 1;
+            }
+            dots |= self.line[version..at].contains(&b'.');
+            several |= end > start;
+            end = at;
+            at += usize::from(self.byte(at) == b',');
+            at += usize::from(self.byte(at) == b' ');
+        }
+        let cut = is_word(self.byte(end)) && self.byte(end) != b'.' && self.byte(end) != 0
+            || self.byte(end) == b'>';
+        ((several || dots) && !cut).then_some(end)
     }
 
     /// Does a label of a reason stand before, `closed 7 links, reason: timed out`, and text enough that it is not all?

@@ -54,8 +54,22 @@ impl Cursor<'_> {
             read.flags |= DIGIT;
         }
         let Read { flags, dots, slashes, odd, url, .. } = read;
+        let mut pattern = false;
         while end > start + 1 && matches!(self.line[end - 1], b'.' | b'!' | b'?' | b'-' | b'*') {
+            // `1016_*`, `conf.d/*`: any of these.
+            if self.line[end - 1] == b'*'
+                && matches!(self.line[end - 2], b'_' | b'.' | b'/' | b'@' | b'-')
+                && flags & (ALPHA | DIGIT) != 0
+            {
+                pattern = true;
+                break;
+            }
             end -= 1;
+        }
+        // `shop>=1.2`, `shop!=2.*`: a name and the versions of it that are wanted; `!=2.*` alone.
+        let marks = full - usize::from(matches!(self.line[full - 1], b'~' | b'!'));
+        if let Some(close) = self.versions(marks) {
+            return self.value_until(close);
         }
         if odd && self.line[start..end].contains(&b'\\') {
             end = self.path_with_blanks(end);
@@ -73,7 +87,8 @@ impl Cursor<'_> {
             || (slashes == 1
                 && word.len() > 1
                 && (word[0] == b'/' || word.starts_with(b"./") || word.starts_with(b"~/")));
-        let variable = flags & DIGIT != 0 || path || odd || self.literal(word, value) || hexadecimal(word);
+        let variable =
+            flags & DIGIT != 0 || path || odd || pattern || self.literal(word, value) || hexadecimal(word);
         if flags & (ALPHA | DIGIT) == 0 && !variable && word != b"_" {
             // `-`, `...`: a mark, whatever its length; `****` hides a value, and after `=` it is one.
             let full_word = &self.line[start..full];
@@ -83,6 +98,8 @@ impl Cursor<'_> {
                 // `waiting: .`: there is none.
                 self.push(Kind::Var, start, start);
             }
+            let ends = full >= self.to || matches!(self.byte(full), b',' | b';' | b')' | b'\n');
+            let hidden = hidden || full_word == b"*" && self.is_after(b':') && ends;
             self.push(
                 if hidden { Kind::Var } else { Kind::Punct },
                 start,
