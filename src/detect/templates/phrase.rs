@@ -19,6 +19,8 @@ use super::{
 const ENOUGH: usize = 8;
 /// The same of middles that came back beside other words, with as many first words: as many as words that are values.
 const CROSSED: usize = 4;
+/// So many of them are remembered.
+const MAX_CROSSED: usize = 4 * CROSSED;
 /// Words beside the middle, with no mark between, that tell what is said.
 const TELLING: usize = 3;
 /// Tokens that a middle may have.
@@ -45,8 +47,8 @@ pub struct Phrases {
     max: usize,
     /// By middle: the context that it was last seen in.
     middles: Recent<u32>,
-    /// By context: the first words of middles that were seen in another one too.
-    crossed: Aged<Vec<u32>>,
+    /// By context: the first and the last words of middles that were seen in another one too, each once.
+    crossed: Aged<Vec<[u32; 2]>>,
     /// Those of known phrases.
     forms: Vec<Form>,
 }
@@ -93,12 +95,18 @@ impl Phrases {
         self.middles.remove(key);
         self.middles.insert(key, own);
         for context in other.into_iter().flat_map(|other| [other, own]) {
-            let firsts = self.crossed.entry(u64::from(context));
-            if firsts.len() < CROSSED && !firsts.contains(&(middle[0] as u32)) {
-                firsts.push(middle[0] as u32);
+            let ends = self.crossed.entry(u64::from(context));
+            let new = [middle[0] as u32, middle[middle.len() - 1] as u32];
+            if ends.len() < MAX_CROSSED && !ends.iter().any(|old| old[0] == new[0]) {
+                ends.push(new);
             }
         }
-        self.crossed.peek(u64::from(own)).is_some_and(|firsts| firsts.len() == CROSSED)
+        // What most of them end with tells what is said: `received a vendor ID`, `received b vendor ID`.
+        let own = self.crossed.peek(u64::from(own)).filter(|ends| ends.len() >= CROSSED);
+        own.is_some_and(|ends| {
+            let same = |last: u32| ends.iter().filter(|end| end[1] == last).count();
+            ends.iter().all(|end| same(end[1]) * 2 <= ends.len())
+        })
     }
 }
 
