@@ -57,6 +57,12 @@ impl Cursor<'_> {
         while end > start + 1 && matches!(self.line[end - 1], b'.' | b'!' | b'?' | b'-' | b'*') {
             end -= 1;
         }
+        if full == end + 1 {
+            // `id=7_*`: all of a kind; `[shop.example.]`: a name of DNS ends with the dot of its root.
+            let all = self.line[end] == b'*' && self.value == Value::Assigned && flags & DIGIT != 0;
+            let root = self.line[end] == b'.' && dots > 0 && self.byte(full) == b']';
+            end += usize::from(all || root);
+        }
         if odd && self.line[start..end].contains(&b'\\') {
             end = self.path_with_blanks(end);
         }
@@ -73,7 +79,9 @@ impl Cursor<'_> {
             || (slashes == 1
                 && word.len() > 1
                 && (word[0] == b'/' || word.starts_with(b"./") || word.starts_with(b"~/")));
-        let variable = flags & DIGIT != 0 || path || odd || self.literal(word, value) || hexadecimal(word);
+        let list = read.joined && value == Value::Assigned;
+        let variable =
+            flags & DIGIT != 0 || path || odd || list || self.literal(word, value) || hexadecimal(word);
         if flags & (ALPHA | DIGIT) == 0 && !variable && word != b"_" {
             // `-`, `...`: a mark, whatever its length; `****` hides a value, and after `=` it is one.
             let full_word = &self.line[start..full];
@@ -83,8 +91,13 @@ impl Cursor<'_> {
                 // `waiting: .`: there is none.
                 self.push(Kind::Var, start, start);
             }
+            // `listens on *`: any.
+            let any = full_word == b"*"
+                && self.spaced
+                && !self.s.tokens.is_empty()
+                && class(self.byte(full)) & (ALPHA | DIGIT | DELIM) == 0;
             self.push(
-                if hidden { Kind::Var } else { Kind::Punct },
+                if hidden || any { Kind::Var } else { Kind::Punct },
                 start,
                 if hidden { full } else { start + 1 },
             );
@@ -407,8 +420,12 @@ impl Cursor<'_> {
 
     /// Values that programming languages write as words.
     pub(super) fn literal(&self, word: &[u8], value: Value) -> bool {
-        if value != Value::No && word.eq_ignore_ascii_case(b"none") {
-            return true;
+        if value != Value::No {
+            let switches = [&b"none"[..], b"yes", b"no", b"on", b"off"];
+            let known = if value == Value::Assigned { &switches[..] } else { &switches[..1] };
+            if known.iter().any(|l| word.eq_ignore_ascii_case(l)) {
+                return true;
+            }
         }
         (4..=9).contains(&word.len())
             && [&b"true"[..], b"false", b"null", b"undefined", b"localhost"]
