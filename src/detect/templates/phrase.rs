@@ -24,7 +24,7 @@ const MAX_CROSSED: usize = 4 * CROSSED;
 /// Words beside the middle, with no mark between, that tell what is said.
 const TELLING: usize = 3;
 /// Tokens that a middle may have.
-const MAX_MIDDLE: usize = 12;
+pub const MAX_MIDDLE: usize = 12;
 /// Runs of words, from the beginning, whose middles are looked for elsewhere.
 const RUNS: usize = 2;
 /// Kinds of contexts that lines are tried with.
@@ -176,19 +176,27 @@ impl Miner {
             return;
         }
         let first = lines[0].node;
+        let general = self.create_around(first, lines[0].middle.clone(), key);
+        for line in lines {
+            self.merge(line.node, general);
+        }
+    }
+
+    /// The template with one variable instead of a range of a line's tokens; `key` is its identity.
+    pub(super) fn create_around(&mut self, line: NodeId, middle: Range<usize>, key: u64) -> NodeId {
+        let length = self.nodes[line as usize].pieces.len();
+        let form = Form { before: middle.start as u8, after: (length - middle.end) as u8 };
         let known = self.rows.get(key).filter(|node| self.nodes[*node as usize].key == key);
         let general = known.unwrap_or_else(|| {
-            let (pieces, text) = self.nodes[first as usize].around(lines[0].middle.clone());
-            let public = self.nodes[self.root(first) as usize].public;
+            let (pieces, text) = self.nodes[line as usize].around(middle);
+            let public = self.nodes[self.root(line) as usize].public;
             let mut node = Node { key, public, pieces, text, ..Node::default() };
             node.shape = node.shape_of();
             self.create(node)
         });
         self.nodes[general as usize].phrase = form.before + 1;
         self.phrases.know(form);
-        for line in lines {
-            self.merge(line.node, general);
-        }
+        general
     }
 
     /// The lines around a context.
