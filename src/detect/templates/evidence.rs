@@ -365,6 +365,7 @@ impl Evidence {
                 (ENOUGH, false)
             }
             () if names && !(later && known()) => (ENOUGH_OF_NAMES, false),
+            () if capitals && amid && line.pieces[i].flags & JOINED != 0 => (ENOUGH, true),
             () if capitals => (ENOUGH_CAPITALS, true),
             () if known() => (ENOUGH_KNOWN, false),
             () if open => (ENOUGH_IN_OPEN_SLOT, false),

@@ -136,6 +136,12 @@ fn unicode(text: &[u8]) -> Option<(char, usize)> {
     Some((letter.unwrap_or(char::REPLACEMENT_CHARACTER), if pair { 11 } else { 5 }))
 }
 
+/// Is a word in it? A message is no number, and no address of one: `msg=0x55d0`.
+fn says(text: &[u8]) -> bool {
+    let mut words = text.split(|b| !b.is_ascii_alphanumeric() && *b < 0x80);
+    words.any(|word| !word.is_empty() && !word.iter().any(u8::is_ascii_digit))
+}
+
 /// `a=b c="d e"` throughout, three fields and more, with a message among them.
 fn logfmt(line: &[u8], from: usize) -> Option<(usize, usize)> {
     let (mut at, mut fields) = (from, 0);
@@ -171,17 +177,12 @@ fn logfmt(line: &[u8], from: usize) -> Option<(usize, usize)> {
         fields += 1;
         if let Some(rank) = NAMES.iter().position(|n| n.eq_ignore_ascii_case(key))
             && best.is_none_or(|(r, _)| rank < r)
-            && is_text(&line[value.0..value.1])
+            && says(&line[value.0..value.1])
         {
             best = Some((rank, value));
         }
     }
     (fields >= 3).then_some(best?.1)
-}
-
-/// Programs in C print `msg=0x7f3a proc=66 len=36`: a field of that name that holds a number or an address is no message.
-fn is_text(value: &[u8]) -> bool {
-    !value.starts_with(b"0x") && value.iter().any(|b| b.is_ascii_alphabetic() || *b >= 0x80)
 }
 
 #[cfg(test)]

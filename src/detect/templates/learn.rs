@@ -133,6 +133,8 @@ impl Miner {
         while let Some(id) = work.pop() {
             self.note_tail(id);
             self.note_brackets(id);
+            self.note_groups(id);
+            self.note_core(id);
             let n = &self.nodes[id as usize];
             let hashes = n.hashes();
             let envelope = self.envelope.depth(&hashes);

@@ -8,6 +8,7 @@
 
 mod apart;
 mod brackets;
+mod core;
 mod envelope;
 mod evidence;
 mod fields;
@@ -93,6 +94,10 @@ pub struct Miner {
     tails: Recent<NodeId>,
     /// By identity without what the leading bracket holds: a node that has one.
     brackets: Recent<NodeId>,
+    /// By core: a node that has it.
+    cores: Recent<NodeId>,
+    /// By identity without what a group in round brackets holds: a node that has one.
+    groups: Recent<NodeId>,
     changes: Vec<Change>,
     hashes: Vec<u64>,
     /// The node of the last line.
@@ -140,6 +145,8 @@ impl Miner {
             phrases: Phrases::new(max),
             tails: Recent::new(max),
             brackets: Recent::new(max),
+            cores: Recent::new(max),
+            groups: Recent::new(max),
             changes: Vec::new(),
             hashes: Vec::new(),
             last: 0,

@@ -19,10 +19,12 @@ use super::{
 const ENOUGH: usize = 8;
 /// The same of middles that came back beside other words, with as many first words: as many as words that are values.
 const CROSSED: usize = 4;
+/// So many of them are remembered.
+const MAX_CROSSED: usize = 4 * CROSSED;
 /// Words beside the middle, with no mark between, that tell what is said.
 const TELLING: usize = 3;
 /// Tokens that a middle may have.
-const MAX_MIDDLE: usize = 12;
+pub const MAX_MIDDLE: usize = 12;
 /// Runs of words, from the beginning, whose middles are looked for elsewhere.
 const RUNS: usize = 2;
 /// Kinds of contexts that lines are tried with.
@@ -45,8 +47,8 @@ pub struct Phrases {
     max: usize,
     /// By middle: the context that it was last seen in.
     middles: Recent<u32>,
-    /// By context: the first words of middles that were seen in another one too.
-    crossed: Aged<Vec<u32>>,
+    /// By context: the first and the last words of middles that were seen in another one too, each once.
+    crossed: Aged<Vec<[u32; 2]>>,
     /// Those of known phrases.
     forms: Vec<Form>,
 }
@@ -93,12 +95,18 @@ impl Phrases {
         self.middles.remove(key);
         self.middles.insert(key, own);
         for context in other.into_iter().flat_map(|other| [other, own]) {
-            let firsts = self.crossed.entry(u64::from(context));
-            if firsts.len() < CROSSED && !firsts.contains(&(middle[0] as u32)) {
-                firsts.push(middle[0] as u32);
+            let ends = self.crossed.entry(u64::from(context));
+            let new = [middle[0] as u32, middle[middle.len() - 1] as u32];
+            if ends.len() < MAX_CROSSED && !ends.iter().any(|old| old[0] == new[0]) {
+                ends.push(new);
             }
         }
-        self.crossed.peek(u64::from(own)).is_some_and(|firsts| firsts.len() == CROSSED)
+        // What most of them end with tells what is said: `received a vendor ID`, `received b vendor ID`.
+        let own = self.crossed.peek(u64::from(own)).filter(|ends| ends.len() >= CROSSED);
+        own.is_some_and(|ends| {
+            let same = |last: u32| ends.iter().filter(|end| end[1] == last).count();
+            ends.iter().all(|end| same(end[1]) * 2 <= ends.len())
+        })
     }
 }
 
@@ -168,19 +176,27 @@ impl Miner {
             return;
         }
         let first = lines[0].node;
+        let general = self.create_around(first, lines[0].middle.clone(), key);
+        for line in lines {
+            self.merge(line.node, general);
+        }
+    }
+
+    /// The template with one variable instead of a range of a line's tokens; `key` is its identity.
+    pub(super) fn create_around(&mut self, line: NodeId, middle: Range<usize>, key: u64) -> NodeId {
+        let length = self.nodes[line as usize].pieces.len();
+        let form = Form { before: middle.start as u8, after: (length - middle.end) as u8 };
         let known = self.rows.get(key).filter(|node| self.nodes[*node as usize].key == key);
         let general = known.unwrap_or_else(|| {
-            let (pieces, text) = self.nodes[first as usize].around(lines[0].middle.clone());
-            let public = self.nodes[self.root(first) as usize].public;
+            let (pieces, text) = self.nodes[line as usize].around(middle);
+            let public = self.nodes[self.root(line) as usize].public;
             let mut node = Node { key, public, pieces, text, ..Node::default() };
             node.shape = node.shape_of();
             self.create(node)
         });
         self.nodes[general as usize].phrase = form.before + 1;
         self.phrases.know(form);
-        for line in lines {
-            self.merge(line.node, general);
-        }
+        general
     }
 
     /// The lines around a context.

@@ -318,9 +318,98 @@ fn what_comes_and_goes_in_a_value_does_not_make_a_template() {
             "c.path: merged c.path/stop into installed job c.path/stop as 8",
             "rules.d: merged rules.d/start into installed job rules.d/start as 9",
         ],
+        &["link 7 goes NEW => OPEN by a1", "link 8 goes OPEN => CLOSED by a2"],
+        &["bus 7 goes UNSET → OPEN", "bus 8 goes OPEN → SHUT"],
+        &["rule 7 maps [ann] -> [bob] -> [eve]", "rule 8 maps [carol] -> [dave] -> [ann]"],
+        &["[shop.example.] zone 7 is up", "[lists.example.] zone 8 is up"],
+        &[
+            "sends step 7 [ SA KE N(FRAG) ]",
+            "sends step 8 [ IDi AUTH ]",
+            "sends step 9 [ D ]",
+            "sends step 9 [ ]",
+        ],
+        &["peer 7 is CN=a.example, O=Mill Works, C=DE", "peer 8 is O = Shop, CN = gate", "peer 9 is CN=gate"],
+        &["opened 7 with read=yes write=No", "opened 8 with read=no write=Yes"],
+        &["asked 7 of [::1]:80 today", "asked 8 of [fe80::1] today", "asked 9 of a.example:80 today"],
+        &[
+            "link 7 has flags=UP,RUNNING now",
+            "link 8 has flags=DOWN now",
+            "link 9 has flags=UP,LOWER,MULTI now",
+        ],
+        &["listens 7 times on *", "listens 8 times on 10.0.0.1"],
+        &["job id=7_* is tried", "job id=8 is tried"],
+        &["it has no name: (unnamed)[7]", "it has no name: a1[8]"],
     ] {
         assert_eq!(templates(same), 1, "{same:?}");
     }
+}
+
+#[test]
+fn parts_that_come_and_go_amid_a_sentence_do_not_make_a_template() {
+    for same in [
+        &["offers 10.0.0.9 to a1 via b1", "offers 10.0.0.8 to a2 (desk7) via b2"][..],
+        &[
+            "mail H=(a.example) [10.0.0.7]:25 F=<a@b> was not taken",
+            "mail H=[10.0.0.8]:26 was not taken",
+            "mail U=root P=local was not taken",
+        ],
+        &[
+            "check of a1 has failed, reason: 7, code: 8, check duration: 9ms, now DOWN",
+            "check of a2 has failed, check duration: 9ms, now DOWN",
+        ],
+        &["10.0.0.7:80 lost the way", "lost the way", "[7] a1: lost the way"],
+        &[
+            "zone a1 could not be loaded (not there)",
+            "zone a2 could not be loaded (out of memory)",
+            "zone a3 could not be loaded (gone)",
+        ],
+        &[
+            "it could not be sent home (error: link is gone) in 7 ms",
+            "10.0.0.7 it could not be sent home (no way) in 8 ms",
+        ],
+    ] {
+        assert_eq!(templates(same), 1, "{same:?}");
+        let back: Vec<&str> = same.iter().rev().copied().collect();
+        assert_eq!(templates(&back), 1, "{back:?}");
+    }
+    for apart in [
+        ["the way is lost; uid=1 tty=2", "the way is lost; uid=1 tty=2 user=7"],
+        ["7 ERROR no way home", "no way home"],
+        ["it is gone (at last)", "it is gone (for now)"],
+        ["event=login user=7 is told at once", "event=logout user=7 is told at once"],
+    ] {
+        assert_eq!(templates(&apart), 2, "{apart:?}");
+    }
+    let mut miner = Miner::new(100);
+    let lines = ["zone a1 could not be loaded (not there)", "zone a2 could not be loaded (out of memory)"];
+    let ids = ids(&mut miner, lines);
+    assert_eq!(miner.text(ids[0]), "zone <*> could not be loaded (<*>)");
+    let line = b"zone a3 could not be loaded (it is all too late)";
+    let found = miner.add(line);
+    assert_eq!((found.template, found.new), (ids[0], false));
+    assert_eq!(miner.values(line).collect::<Vec<_>>(), [&b"a3"[..], b"it is all too late"]);
+}
+
+#[test]
+fn what_ends_alike_is_no_name() {
+    let names = ["XAuth", "DPD", "MOBIKE", "FRAG", "NAT", "REDIR"];
+    let both = |what: String| ["received", "sending"].map(|verb| format!("{verb} {what}"));
+    let lines: Vec<String> = names.iter().flat_map(|name| both(format!("{name} vendor id"))).collect();
+    let others = ["a key of the peer", "packet: from 7 to 8"].map(String::from);
+    let mut miner = Miner::new(100);
+    let ids = ids(&mut miner, lines.into_iter().chain(others.into_iter().flat_map(both)));
+    let kept: BTreeSet<_> = ids.iter().map(|id| miner.text(*id)).collect();
+    assert!(kept.contains("received packet: from <*> to <*>"), "{kept:?}");
+    assert!(!kept.contains("received <*>"), "{kept:?}");
+}
+
+#[test]
+fn four_constants_beside_three_words_are_values() {
+    let line = |what: &str| format!("the last answer of here was {what} at 7");
+    let names = ["NT_NO_USER", "NT_NO_DOMAIN", "NT_STATUS_OK", "SQL_NO_ROW"];
+    let lines: Vec<String> = names.iter().map(|name| line(name)).collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    assert_eq!((templates(&lines[..3]), templates(&lines)), (3, 1));
 }
 
 /// Titles of three to five words that come back after other words.
@@ -444,9 +533,17 @@ fn what_names_the_event_is_kept() {
             "POLL_ENDED: peer=10 of all seen here",
         ],
         &["msg=0x7f3a proc=66 len=36", "server=0x7f3a peer=0x7f3b message=0x7f3c"],
+        &["the map has level => high now", "the map has colour => red now"],
     ] {
         assert_eq!(templates(different), different.len(), "{different:?}");
     }
+}
+
+#[test]
+fn a_message_field_that_holds_no_text_is_a_field() {
+    let lines = ["server=0x1 msg=0x55d0 n=7", "ctx=0x1 msg=0x55d1 proc=8"];
+    assert_eq!(templates(&lines), 2);
+    assert_eq!(templates(&["server=0x1 msg=0x55d0 n=7", "server=0x2 msg=0x66 n=8"]), 1);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{
     super::hash::{VAR_HASH, hash},
     Cursor, Kind, Token,
-    alphabet::is_unit,
+    alphabet::{SPACE, class, is_unit},
 };
 
 /// The longest group of tokens whose repetition is seen, and the same of groups that end with a bracket.
@@ -68,10 +68,18 @@ impl Cursor<'_> {
             end: end as u32,
             hash,
         });
-        if matches!(kind, Kind::Word | Kind::Suspect) && spaced {
+        // Most words follow no arrow: the last byte of one is looked for first.
+        if matches!(kind, Kind::Word | Kind::Suspect)
+            && start > 2
+            && class(self.line[start - 1]) == SPACE
+            && matches!(self.line[start - 2], b'>' | 0x92)
+        {
             self.transition();
         }
         if kind == Kind::Punct && matches!(self.line[start], b')' | b']') {
+            if self.line[start] == b']' {
+                self.bracketed_transition();
+            }
             self.listed();
             self.restated();
         }
@@ -80,25 +88,61 @@ impl Cursor<'_> {
         }
     }
 
-    /// `NEW -> OPEN`: both are states.
+    /// `NEW -> OPEN`, `NEW => OPEN`, `NEW → OPEN`: both are states.
     fn transition(&mut self) {
-        let line = self.line;
-        let mark = |t: &Token, byte| t.kind == Kind::Punct && line[t.start as usize] == byte;
-        let [.., from, dash, tip, to] = self.s.tokens.as_mut_slice() else { return };
-        let arrow = mark(dash, b'-') && mark(tip, b'>') && dash.spaced && !tip.spaced && to.spaced;
-        if !arrow || from.kind == Kind::Punct {
+        let to = self.s.tokens.len() - 1;
+        let Some(arrow) = self.arrow(to) else { return };
+        let Some(from) = arrow.checked_sub(1) else { return };
+        // `key => value` are a key and its value.
+        let is_state = |i: usize| self.s.tokens[i].caps || self.s.tokens[i].kind == Kind::Var;
+        let is_pair = self.is_mark(arrow, b'=') && !(is_state(from) && is_state(to));
+        let tokens = &mut self.s.tokens;
+        if tokens[from].kind == Kind::Punct || is_pair {
             return;
         }
-        for state in [from, to] {
-            (state.kind, state.hash, state.caps) = (Kind::Var, VAR_HASH, false);
+        for i in [from, to] {
+            (tokens[i].kind, tokens[i].hash, tokens[i].caps) = (Kind::Var, VAR_HASH, false);
+        }
+        if from > 0 && tokens[from - 1].kind == Kind::Var {
+            tokens[from - 1].end = tokens[from].end;
+            tokens.remove(from);
+        }
+    }
+
+    /// `[ann] -> [bob]`: both are values.
+    fn bracketed_transition(&mut self) {
+        let tokens = &self.s.tokens;
+        let Some(open) = tokens.len().checked_sub(3).filter(|open| self.is_mark(*open, b'[')) else { return };
+        let Some(arrow) = self.arrow(open) else { return };
+        let Some(from) = arrow.checked_sub(2).filter(|from| *from > 0) else { return };
+        if !self.is_mark(arrow - 1, b']') || !self.is_mark(from - 1, b'[') {
+            return;
         }
         let tokens = &mut self.s.tokens;
-        if let [.., before, from, _, _, _] = tokens.as_mut_slice()
-            && before.kind == Kind::Var
-        {
-            before.end = from.end;
-            tokens.remove(tokens.len() - 4);
+        for token in [from, open + 1] {
+            let token = &mut tokens[token];
+            if token.kind != Kind::Punct {
+                (token.kind, token.hash, token.caps) = (Kind::Var, VAR_HASH, false);
+            }
         }
+    }
+
+    /// Where the arrow begins that stands, between blanks, before the token at `at`.
+    fn arrow(&self, at: usize) -> Option<usize> {
+        let tokens = &self.s.tokens;
+        let tip = at.checked_sub(1).filter(|_| tokens[at].spaced)?;
+        if tokens[tip].spaced {
+            let text = &self.line[tokens[tip].start as usize..tokens[tip].end as usize];
+            return (text == "→".as_bytes()).then_some(tip);
+        }
+        let shaft = tip.checked_sub(1).filter(|shaft| tokens[*shaft].spaced)?;
+        let is_shaft = self.is_mark(shaft, b'-') || self.is_mark(shaft, b'=');
+        (self.is_mark(tip, b'>') && is_shaft).then_some(shaft)
+    }
+
+    fn is_mark(&self, at: usize, mark: u8) -> bool {
+        let token = &self.s.tokens[at];
+        token.kind == Kind::Punct && self.line[token.start as usize] == mark
     }
 
     /// `(54, powerd)`: what stands beside a value in a list of single words is a value; `[red, blue]` and `Set(red, blue)`

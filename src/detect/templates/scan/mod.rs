@@ -275,6 +275,14 @@ impl Cursor<'_> {
                 self.value = Value::No;
                 return;
             }
+            b'[' if let Some(end) = self.six(start) => return self.value_until(end),
+            b'[' if self.spaced
+                && let Some(end) = self.padded(start) =>
+            {
+                self.held(start, end);
+                self.value = Value::No;
+                return;
+            }
             b'<' if self
                 .closing(start)
                 .is_some_and(|end| self.literal(&self.line[start + 1..end - 1], Value::Assigned)) =>
@@ -340,10 +348,41 @@ impl Cursor<'_> {
         self.s.tokens.last().is_some_and(|t| t.kind == Kind::Punct && self.line[t.start as usize] == mark)
     }
 
-    /// `(null)`, as programs in C print what is not there.
+    /// Where an address of IPv6 in brackets ends, with its port: `[::1]:80`.
+    fn six(&self, start: usize) -> Option<usize> {
+        let text = &self.line[start + 1..self.to];
+        let length = text.iter().take_while(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')).count();
+        let short = text[..length].windows(2).any(|w| w == b"::");
+        let is_address = short || text[..length].iter().filter(|b| **b == b':').count() == 7;
+        if !is_address || text.get(length) != Some(&b']') {
+            return None;
+        }
+        let mut end = start + length + 2;
+        if self.byte(end) == b':' && class(self.byte(end + 1)) == DIGIT {
+            end += 1;
+            while class(self.byte(end)) == DIGIT {
+                end += 1;
+            }
+        }
+        Some(end)
+    }
+
+    /// Where a list ends that is printed with blanks inside its brackets: `[ SA KE No ]`. One word alone may be a
+    /// level unless it follows a value, and what begins a line is who speaks.
+    fn padded(&self, start: usize) -> Option<usize> {
+        if self.byte(start + 1) != b' ' || self.s.tokens.is_empty() {
+            return None;
+        }
+        let end = self.closing_within(start, MAX_BYTES)?;
+        let inside = &self.line[start + 1..end - 1];
+        let several = inside.trim_ascii().contains(&b' ');
+        (self.line[end - 2] == b' ' && (several || self.after_var())).then_some(end)
+    }
+
+    /// `(null)`, `(unnamed)`, as programs in C print what is not there.
     fn absent(&self, start: usize) -> Option<usize> {
         let text = &self.line[start..self.to];
-        let words = [&b"(null)"[..], b"(nil)", b"(none)"];
+        let words = [&b"(null)"[..], b"(nil)", b"(none)", b"(unnamed)", b"(unknown)", b"(empty)"];
         let is = |word: &&&[u8]| text.get(..word.len()).is_some_and(|t| t.eq_ignore_ascii_case(word));
         words.iter().find(is).map(|word| start + word.len())
     }

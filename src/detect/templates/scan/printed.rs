@@ -14,6 +14,10 @@ const COLLECTIONS: [&[u8]; 9] =
 /// Names of fields that hold text up to the next field or the end of the line.
 const TEXTS: [&[u8]; 6] = [b"text", b"reason", b"cause", b"detail", b"details", b"description"];
 
+/// Attributes of distinguished names (RFC 4514).
+const ATTRIBUTES: [&[u8]; 11] =
+    [b"CN", b"C", b"O", b"OU", b"ST", b"L", b"DC", b"UID", b"emailAddress", b"serialNumber", b"street"];
+
 /// Labels of why something happened, before a phrase.
 const REASONS: [&[u8]; 2] = [b"reason", b"cause"];
 
@@ -26,6 +30,12 @@ impl Cursor<'_> {
         match self.byte(end) {
             b'(' => self.object(start, end),
             b':' if &self.line[start..end] == b"error" => self.openssl_error(end),
+            b'=' if let Some(close) = self.distinguished(start, end) => Some(close),
+            b' ' if self.byte(end + 1) == b'='
+                && let Some(close) = self.distinguished(start, end) =>
+            {
+                Some(close)
+            }
             b'=' if value == Value::Attached && self.property(start, end) => Some(self.to),
             _ if value == Value::Assigned => self.text(start),
             b' ' if self.byte(end + 1) == b'[' => self.fields(start, end),
@@ -33,6 +43,68 @@ impl Cursor<'_> {
             _ if self.stated() => Some(start + self.line[start..self.to].trim_ascii_end().len()),
             _ => None,
         }
+    }
+
+    /// Where a distinguished name ends that begins with the attribute that was read: `CN=a.example, O=Shop, C=DE`, as
+    /// certificates and directories have it. One attribute alone is one only if it can be nothing else.
+    fn distinguished(&self, start: usize, end: usize) -> Option<usize> {
+        let mut close = self.attribute_end(start, end)?;
+        let mut several = false;
+        while let Some(next) = self.next_attribute(close) {
+            (close, several) = (next, true);
+        }
+        if !several && !self.line[start..end].eq_ignore_ascii_case(b"cn") {
+            return None;
+        }
+        while class(self.line[close - 1]) == SPACE || self.line[close - 1] == b'.' {
+            close -= 1;
+        }
+        Some(close)
+    }
+
+    /// Where the next attribute of a distinguished name ends.
+    fn next_attribute(&self, at: usize) -> Option<usize> {
+        if !matches!(self.byte(at), b',' | b'/' | b'+') {
+            return None;
+        }
+        let start = at + 1 + usize::from(self.byte(at + 1) == b' ');
+        let length = self.line[start..self.to].iter().take_while(|b| b.is_ascii_alphabetic()).count();
+        self.attribute_end(start, start + length)
+    }
+
+    /// Where an attribute of a distinguished name ends: before the next, or where no more of its value can stand.
+    fn attribute_end(&self, start: usize, end: usize) -> Option<usize> {
+        let name = &self.line[start..end];
+        if !is_attribute(name) {
+            return None;
+        }
+        let mut at = end + usize::from(self.byte(end) == b' ' && self.byte(end + 1) == b'=');
+        if self.byte(at) != b'=' {
+            return None;
+        }
+        at += 1 + usize::from(self.byte(at + 1) == b' ');
+        let from = at;
+        let mut blank = None;
+        while at < self.to {
+            match self.line[at] {
+                b',' | b'/' | b'+' if self.next_is_attribute(at) => return (at > from).then_some(at),
+                b' ' => blank = blank.or(Some(at)),
+                b',' | b';' | b')' | b']' | b'>' | b'"' | b'\'' | b'\n' => break,
+                _ => {}
+            }
+            at += 1;
+        }
+        // Of the last no more than a word is sure.
+        let at = blank.unwrap_or(at);
+        (at > from).then_some(at)
+    }
+
+    fn next_is_attribute(&self, at: usize) -> bool {
+        let start = at + 1 + usize::from(self.byte(at + 1) == b' ');
+        let length = self.line[start..self.to].iter().take_while(|b| b.is_ascii_alphabetic()).count();
+        let name = &self.line[start..start + length];
+        let after = self.line[start + length..self.to].trim_ascii_start();
+        after.first() == Some(&b'=') && is_attribute(name)
     }
 
     /// Where the text of a system's error ends: `(111: Connection refused)`, and `(13)Permission denied` before a colon.
@@ -221,10 +293,11 @@ impl Cursor<'_> {
         true
     }
 
-    /// Are the words around this comma one list, `red,blue`, with nothing but blanks around it?
+    /// Are the words around this comma one list, `red,blue`, with nothing but blanks around it, or a field's, `colours=red,blue`?
     pub(super) fn joins(&self, start: usize, comma: usize) -> bool {
         let between = class(self.line[comma - 1]) & class(self.byte(comma + 1)) & ALPHA != 0;
-        if !between || start > 0 && class(self.line[start - 1]) != SPACE {
+        let assigned = self.value == Value::Assigned && !self.spaced;
+        if !between || start > 0 && class(self.line[start - 1]) != SPACE && !assigned {
             return false;
         }
         let text = &self.line[comma..self.to];
@@ -280,6 +353,10 @@ impl Cursor<'_> {
     fn property(&self, start: usize, end: usize) -> bool {
         self.line[start..end].contains(&b'.') && memchr(b'=', &self.line[end + 1..self.to]).is_none()
     }
+}
+
+fn is_attribute(name: &[u8]) -> bool {
+    ATTRIBUTES.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// `a=1`: do the brackets begin with a field?

@@ -66,6 +66,10 @@ impl Cursor<'_> {
             }
             end -= 1;
         }
+        if dots > 0 && full == end + 1 && self.line[end] == b'.' && self.byte(full) == b']' {
+            // `[shop.example.]`: a name of DNS ends with the dot of its root.
+            end = full;
+        }
         // `shop>=1.2`, `shop!=2.*`: a name and the versions of it that are wanted; `!=2.*` alone.
         let marks = full - usize::from(matches!(self.line[full - 1], b'~' | b'!'));
         if let Some(close) = self.versions(marks) {
@@ -87,8 +91,9 @@ impl Cursor<'_> {
             || (slashes == 1
                 && word.len() > 1
                 && (word[0] == b'/' || word.starts_with(b"./") || word.starts_with(b"~/")));
-        let variable =
-            flags & DIGIT != 0 || path || odd || pattern || self.literal(word, value) || hexadecimal(word);
+        let list = read.joined && value == Value::Assigned;
+        let is_value = path || odd || list || pattern;
+        let variable = flags & DIGIT != 0 || is_value || self.literal(word, value) || hexadecimal(word);
         if flags & (ALPHA | DIGIT) == 0 && !variable && word != b"_" {
             // `-`, `...`: a mark, whatever its length; `****` hides a value, and after `=` it is one.
             let full_word = &self.line[start..full];
@@ -100,8 +105,13 @@ impl Cursor<'_> {
             }
             let ends = full >= self.to || matches!(self.byte(full), b',' | b';' | b')' | b'\n');
             let hidden = hidden || full_word == b"*" && self.is_after(b':') && ends;
+            // `listens on *`: any.
+            let any = full_word == b"*"
+                && self.spaced
+                && !self.s.tokens.is_empty()
+                && class(self.byte(full)) & (ALPHA | DIGIT | DELIM) == 0;
             self.push(
-                if hidden { Kind::Var } else { Kind::Punct },
+                if hidden || any { Kind::Var } else { Kind::Punct },
                 start,
                 if hidden { full } else { start + 1 },
             );
@@ -424,8 +434,12 @@ impl Cursor<'_> {
 
     /// Values that programming languages write as words.
     pub(super) fn literal(&self, word: &[u8], value: Value) -> bool {
-        if value != Value::No && word.eq_ignore_ascii_case(b"none") {
-            return true;
+        if value != Value::No {
+            let switches = [&b"none"[..], b"yes", b"no", b"on", b"off"];
+            let known = if value == Value::Assigned { &switches[..] } else { &switches[..1] };
+            if known.iter().any(|l| word.eq_ignore_ascii_case(l)) {
+                return true;
+            }
         }
         (4..=9).contains(&word.len())
             && [&b"true"[..], b"false", b"null", b"undefined", b"localhost"]
