@@ -59,8 +59,6 @@ const CLEAR: f64 = 3.0;
 /// A fault may have been at work for so long when the window begins, in microseconds: an alert fires after its threshold was
 /// held, and rules commonly hold for one or two minutes.
 const ONSETS: [i64; 5] = [0, 30_000_000, 60_000_000, 90_000_000, 120_000_000];
-/// The window is as likely to be right as not, and then any of the earlier onsets is as likely: ln of the odds, in nats.
-const RIGHT: f64 = 1.386; // ln 4
 
 /// Ranks; the same case gives the same ranking. Takes a few times as long as reading the case does.
 pub fn rank(case: &Case) -> Ranking {
@@ -75,8 +73,8 @@ pub fn rank(case: &Case) -> Ranking {
     let mut whenever = metric::evidence(case, &traced, !flows.is_empty());
     whenever.extend(flows);
     whenever.extend(change::evidence(case, services));
-    let (mut best, mut ranked) = (f64::NEG_INFINITY, Vec::new());
-    for before in ONSETS {
+    let mut ranked: Vec<Ranked> = Vec::new();
+    for (n, before) in ONSETS.into_iter().enumerate() {
         observed.onset = case.from - before;
         let slow = slow::find(&observed);
         let mut all = whenever.clone();
@@ -84,9 +82,8 @@ pub fn rank(case: &Case) -> Ranking {
         all.extend(behaviour::evidence(case, &observed, |t| slow.earlier(&observed.traces[t].spans)));
         all.extend(lines::evidence(case, &observed));
         let since = combine(case, all);
-        let weight = any_cause(&since) + if before == 0 { RIGHT } else { 0.0 };
-        if weight > best {
-            (best, ranked) = (weight, since);
+        if n == 0 || any_cause(&since) > any_cause(&ranked) {
+            ranked = since;
         }
     }
     let bar = CLEAR + (services as f64).ln();
