@@ -25,7 +25,8 @@ impl Miner {
     pub(super) fn note_groups(&mut self, node: NodeId) {
         let n = &self.nodes[node as usize];
         let hashes = n.hashes();
-        let found: Vec<_> = groups(n).map(|inside| (key_around(&hashes, inside.clone()), inside)).collect();
+        let found: Vec<_> =
+            groups(n).into_iter().map(|inside| (key_around(&hashes, inside.clone()), inside)).collect();
         for (key, inside) in found {
             if let Some(general) = self.rows.get(key) {
                 self.close_few(self.root(general));
@@ -82,11 +83,11 @@ impl Miner {
 }
 
 /// The insides of groups in round brackets that hold words, beside words enough.
-fn groups(node: &Node) -> impl Iterator<Item = Range<usize>> {
+fn groups(node: &Node) -> Vec<Range<usize>> {
     let pieces: Vec<_> = node.texts().collect();
     let words = |of: &[Text<'_>]| of.iter().filter(|(piece, _)| is_word(piece)).count();
     let all = words(&pieces);
-    let found = (0..pieces.len()).filter_map(|open| {
+    let insides = (0..pieces.len()).filter_map(|open| {
         let inside = open + 1..group(&pieces, open)? - 1;
         if inside.len() > MAX_MIDDLE {
             return None;
@@ -94,7 +95,7 @@ fn groups(node: &Node) -> impl Iterator<Item = Range<usize>> {
         let of = &pieces[inside.clone()];
         why(of).filter(|telling| all - words(of) >= *telling).map(|_| inside)
     });
-    found.collect::<Vec<_>>().into_iter()
+    insides.collect()
 }
 
 /// The identity of a line's core: of what is left, behind `from` tokens that stand before all messages, without values before

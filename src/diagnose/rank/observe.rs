@@ -110,7 +110,8 @@ impl Observed {
     }
 }
 
-/// Different things that count in one span, the first ones: pairs of them are compared.
+/// Different things that count in one span, the first ones, for pairs of them are compared; errors, which come last, count up
+/// to twice as many.
 const MAX_ITEMS: usize = 100;
 /// The id of [`Item::Any`].
 pub const ANY: u32 = 0;
@@ -196,7 +197,8 @@ fn see(t: &Trace, of_span: &Map<u32, Vec<(i64, u32)>>, o: &mut Observed) -> Seen
         course.sort_unstable();
         let mut items: Vec<(u32, i64)> = Vec::with_capacity(course.len());
         for (at, item) in course {
-            if items.len() < MAX_ITEMS && !items.iter().any(|i| i.0 == item) {
+            let most = if o.items.all[item as usize].is_error() { 2 * MAX_ITEMS } else { MAX_ITEMS };
+            if items.len() < most && !items.iter().any(|i| i.0 == item) {
                 items.push((item, at));
             }
         }
@@ -262,4 +264,31 @@ fn called(t: &Trace, child: u32, service: Sym) -> Item {
         .map(|&c| &t.nodes[c as usize])
         .find(|s| s.service != service)
         .map_or(Item::Inner(node.operation), |s| Item::Call(s.service, s.operation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{diagnose::rank::trace::assemble, model::case::CaseSpan};
+
+    #[test]
+    fn that_a_span_failed_counts_however_much_else_happened_in_it() {
+        let below = |n: u32| CaseSpan {
+            trace: 1,
+            id: u64::from(n) + 2,
+            parent: 1,
+            service: 0,
+            operation: n,
+            start: i64::from(n),
+            duration: 1,
+            error: false,
+            peer: None,
+        };
+        let mut spans: Vec<_> = (0..500).map(below).collect();
+        spans.push(CaseSpan { id: 1, parent: 0, duration: 1000, error: true, ..below(0) });
+        let case = Case { spans, ..Case::default() };
+        let seen = observe(&case, &assemble(&case, &[]));
+        let whole = seen.traces[0].spans.iter().max_by_key(|s| s.items.len()).expect("spans");
+        assert!(whole.items.len() > MAX_ITEMS && whole.failed, "{:?}", whole.items.last());
+    }
 }
