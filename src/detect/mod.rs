@@ -51,6 +51,7 @@ use tokio_util::sync::CancellationToken;
 use alone::Alone;
 pub use metric::{Allowed, Change, Metric, Onset, Reason, Verdict};
 pub use partition::{Partition, Unjudged};
+use sample::Whole;
 use template_detector::TemplateDetector;
 use told::ended;
 
@@ -459,9 +460,10 @@ impl Telemetry for Detectors {
 
     fn recall(&self, case: &mut Case, from: Timestamp) -> bool {
         let ours = || (0..self.partitions.len()).filter(|i| self.ours[*i].load(Relaxed));
-        // One bound for all: a trace whose lines were left out must not seem to have none.
-        let bound = ours().map(|i| self.lock(i).requests.bound(from.as_second())).min().unwrap_or(u64::MAX);
-        ours().for_each(|i| self.lock(i).recall(case, from, bound));
+        // The same traces of all: one whose lines were left out must not seem to have none.
+        let mut whole = Whole::default();
+        ours().for_each(|i| self.lock(i).requests.narrow(from.as_second(), &mut whole));
+        ours().for_each(|i| self.lock(i).recall(case, from, &whole));
         ours().count() == self.partitions.len()
     }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     metric::Allowed,
     requests::{Requests, TracedLine},
+    sample::Whole,
     series::{self, Series},
     source::Source,
 };
@@ -357,12 +358,12 @@ impl Partition {
         self.lost.iter().rev().find(concerns).map(told)
     }
 
-    /// Adds to a case what is kept since `from`, of requests those of traces below a bound.
-    pub fn recall(&self, case: &mut Case, from: Timestamp, bound: u64) {
+    /// Adds to a case what is kept since `from`, of requests those of traces that were kept whole.
+    pub fn recall(&self, case: &mut Case, from: Timestamp, whole: &Whole) {
         let from = from.as_microsecond();
-        self.requests.recall(case, from, bound);
+        self.requests.recall(case, from, whole);
         let mut told: HashMap<(Sym, u64), u32> = HashMap::new();
-        for line in self.requests.lines.below(bound).filter(|line| line.at >= from) {
+        for line in self.requests.lines.of(whole).filter(|line| line.at >= from) {
             let name = self.requests.name(line.service);
             let Some(logs) = self.services.get(name).and_then(|s| s.logs.as_ref()) else { continue };
             logs.recall_traced(case, name, line, &mut told);

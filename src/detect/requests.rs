@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    sample::{OfTrace, Sample},
+    sample::{OfTrace, Sample, Whole},
     templates::TemplateId,
 };
 use crate::model::{
@@ -120,17 +120,18 @@ impl Requests {
         self.names.text(sym)
     }
 
-    /// Of traces up to which number everything since `second` was kept.
-    pub fn bound(&self, second: i64) -> u64 {
-        self.spans.bound(second).min(self.lines.bound(second))
+    /// Of which traces everything since `second` was kept, as far as this partition tells.
+    pub fn narrow(&self, second: i64, whole: &mut Whole) {
+        self.spans.narrow(second, whole);
+        self.lines.narrow(second, whole);
     }
 
-    /// Adds the spans of traces below a bound to a case, if they began at `from` (microseconds) or later; what was delivered
+    /// Adds the spans of traces that were kept whole to a case, if they began at `from` (microseconds) or later; what was delivered
     /// twice once.
-    pub fn recall(&self, case: &mut Case, from: i64, bound: u64) {
+    pub fn recall(&self, case: &mut Case, from: i64, whole: &Whole) {
         let mut known = HashSet::new();
         let first = |s: &&CaseSpan| s.start >= from && known.insert((s.trace, s.id));
-        for span in self.spans.below(bound).filter(first) {
+        for span in self.spans.of(whole).filter(first) {
             let [service, operation] =
                 [span.service, span.operation].map(|sym| case.names.sym(self.names.text(sym)));
             let peer = span.peer.map(|sym| case.names.sym(self.names.text(sym)));
@@ -232,7 +233,7 @@ mod tests {
             requests.span(&span(100, 1, 11, 10, "bank"), 6000);
         }
         let mut case = Case::default();
-        requests.recall(&mut case, 0, u64::MAX);
+        requests.recall(&mut case, 0, &Whole::default());
         assert_eq!(case.spans.iter().map(|s| s.id).collect::<Vec<_>>(), [10, 11]);
     }
 
@@ -252,7 +253,7 @@ mod tests {
         }
         let named = |s: &&CaseSpan| requests.names.text(s.operation).starts_with("new ");
         assert!(
-            requests.spans.below(u64::MAX).filter(named).count() > COLLECT_AFTER / 2,
+            requests.spans.of(&Whole::default()).filter(named).count() > COLLECT_AFTER / 2,
             "there is room again"
         );
     }
@@ -266,7 +267,7 @@ mod tests {
         }
         assert!(requests.names.len() <= MAX_NAMES, "{}", requests.names.len());
         let mut case = Case::default();
-        requests.recall(&mut case, 0, u64::MAX);
+        requests.recall(&mut case, 0, &Whole::default());
         assert!(!case.spans.is_empty() && case.spans.len() <= 60);
         assert!(case.names.text(case.spans[0].operation).starts_with("op "));
     }

@@ -4,7 +4,7 @@
 //! half and those above it go. So a trace is kept or left out whatever happened in it, and shares of what is kept are shares of
 //! what came (bottom-k sampling: Cohen & Kaplan, Summarizing Data using Bottom-k Sketches, PODC 2007).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,10 +31,39 @@ pub struct Minute<T> {
     /// What it shows of the call graph was told.
     pub told: bool,
     pub kept: Vec<T>,
+    /// Traces of which only the beginning was kept.
+    #[serde(default)]
+    pub cut: Vec<u64>,
+}
+
+/// Which traces were kept whole.
+pub struct Whole {
+    /// Those with higher numbers were left out.
+    pub bound: u64,
+    /// Nor were these.
+    pub cut: HashSet<u64>,
+}
+
+impl Default for Whole {
+    /// All, as far as no sample tells otherwise.
+    fn default() -> Self {
+        Self { bound: u64::MAX, cut: HashSet::new() }
+    }
+}
+
+impl Whole {
+    pub fn has(&self, trace: u64) -> bool {
+        place(trace) <= self.bound && !self.cut.contains(&trace)
+    }
 }
 
 /// Minutes that are kept: a window, and what is usual before it.
 const MINUTES: i64 = 60;
+/// Part of a full minute that one trace may have, and what it keeps if it had more.
+const MOST: usize = 8;
+const BEGINNING: usize = 16;
+/// Traces of a minute that may be cut.
+const MAX_CUT: usize = 64;
 
 impl<T> Default for Sample<T> {
     fn default() -> Self {
@@ -55,10 +84,13 @@ impl<T: OfTrace> Sample<T> {
         }
         let at = self.minutes.partition_point(|m| m.number < number);
         if self.minutes.get(at).is_none_or(|m| m.number != number) {
-            self.minutes.insert(at, Minute { number, bound: u64::MAX, told: false, kept: Vec::new() });
+            self.minutes.insert(
+                at,
+                Minute { number, bound: u64::MAX, told: false, kept: Vec::new(), cut: Vec::new() },
+            );
         }
         let minute = &mut self.minutes[at];
-        if place(item.trace()) > minute.bound {
+        if place(item.trace()) > minute.bound || minute.cut.contains(&item.trace()) {
             metrics::TRACES_LEFT_OUT.inc();
             return true;
         }
@@ -74,15 +106,17 @@ impl<T: OfTrace> Sample<T> {
         }
     }
 
-    /// The lowest bound of the minutes from `second` on: of every trace below it, everything was kept.
-    pub fn bound(&self, second: i64) -> u64 {
-        let minutes = self.minutes.iter().filter(|m| m.number >= second.div_euclid(60));
-        minutes.map(|m| m.bound).min().unwrap_or(u64::MAX)
+    /// Of which traces everything from `second` on was kept, as far as this sample tells.
+    pub fn narrow(&self, second: i64, whole: &mut Whole) {
+        for minute in self.minutes.iter().filter(|m| m.number >= second.div_euclid(60)) {
+            whole.bound = whole.bound.min(minute.bound);
+            whole.cut.extend(&minute.cut);
+        }
     }
 
-    /// What is kept of traces below a bound.
-    pub fn below(&self, bound: u64) -> impl Iterator<Item = &T> {
-        self.minutes.iter().flat_map(|m| &m.kept).filter(move |item| place(item.trace()) <= bound)
+    /// What is kept of traces that were kept whole.
+    pub fn of<'a>(&'a self, whole: &'a Whole) -> impl Iterator<Item = &'a T> {
+        self.minutes.iter().flat_map(|m| &m.kept).filter(|item| whole.has(item.trace()))
     }
 
     pub fn len(&self) -> usize {
@@ -93,11 +127,31 @@ impl<T: OfTrace> Sample<T> {
 impl<T: OfTrace> Minute<T> {
     fn shrink_to(&mut self, max: usize) {
         while self.kept.len() > max && self.bound > 0 {
-            self.bound /= 2;
             let before = self.kept.len();
-            self.kept.retain(|item| place(item.trace()) <= self.bound);
+            if !self.cut_the_largest(max) {
+                self.bound /= 2;
+                self.kept.retain(|item| place(item.trace()) <= self.bound);
+            }
             metrics::TRACES_LEFT_OUT.inc_by((before - self.kept.len()) as u64);
         }
+    }
+
+    /// Keeps the beginning only of the largest trace, if that has more of the minute than it may.
+    fn cut_the_largest(&mut self, max: usize) -> bool {
+        let mut sizes: HashMap<u64, usize> = HashMap::new();
+        self.kept.iter().for_each(|item| *sizes.entry(item.trace()).or_default() += 1);
+        let largest = sizes.into_iter().max_by_key(|(trace, size)| (*size, *trace));
+        let may = (max / MOST).max(MOST);
+        let Some((trace, _)) = largest.filter(|l| l.1 > may && self.cut.len() < MAX_CUT) else {
+            return false;
+        };
+        self.cut.push(trace);
+        let mut seen = 0;
+        self.kept.retain(|item| {
+            seen += usize::from(item.trace() == trace);
+            item.trace() != trace || seen <= max / BEGINNING
+        });
+        true
     }
 }
 
@@ -126,9 +180,12 @@ mod tests {
             assert!(sample.add(6001, (trace, 'b'), 6000));
         }
         assert!((30..=100).contains(&sample.len()), "{}", sample.len());
-        let of = |side| sample.below(u64::MAX).filter(|i| i.1 == side).map(|i| i.0).collect::<Vec<_>>();
+        let all = Whole::default();
+        let of = |side| sample.of(&all).filter(|i| i.1 == side).map(|i| i.0).collect::<Vec<_>>();
         assert_eq!(of('a'), of('b'));
-        let share = sample.bound(0) as f64 / u64::MAX as f64;
+        let mut whole = Whole::default();
+        sample.narrow(0, &mut whole);
+        let share = whole.bound as f64 / u64::MAX as f64;
         assert!((of('a').len() as f64 / 1000.0 / share - 1.0).abs() < 0.5, "a fair share");
     }
 
@@ -140,5 +197,20 @@ mod tests {
         assert!(sample.add(160 * 60, (3, 'a'), 6000));
         assert_eq!(sample.len(), 2);
         assert!(!sample.add(6000, (4, 'a'), 6000));
+    }
+
+    #[test]
+    fn a_batch_job_of_one_trace_does_not_cost_the_others() {
+        let mut sample = Sample::default();
+        for n in 0..6000_i64 {
+            assert!(sample.add(6000 + n / 100, (7, 'b'), 6000), "a hundred each second");
+            if n % 100 == 0 {
+                assert!(sample.add(6000 + n / 100, (1000 + n as u64, 'a'), 6000));
+            }
+        }
+        let mut whole = Whole::default();
+        sample.narrow(0, &mut whole);
+        assert_eq!((whole.bound, sample.of(&whole).count()), (u64::MAX, 60), "all that is not the job's");
+        assert!(!whole.has(7) && sample.len() < 70, "of the job its beginning");
     }
 }
