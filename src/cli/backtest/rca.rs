@@ -19,6 +19,7 @@ A case is a directory:
   topology.csv  caller,callee
   changes.csv   timestamp,service,summary
 spans.csv may have a ninth column, peer: whom a client's span waits for, where that sends no spans.
+Metrics may be named as Prometheus shows them: name{label=\"value\"}; of _sum, _count, _bucket and _total the rates a second.
 Of the tables those that are there are used. Times are RFC 3339; what is before window.from is what is usual.
 
 Example:

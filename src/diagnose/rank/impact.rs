@@ -4,14 +4,17 @@
 //! Everything is counted in what the alert is made of: seconds of work per step (requests × latency above the usual) or
 //! failed requests per step. A caller's excess holds its callees' as far as the two move together.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::evidence::{Evidence, Kind};
+use super::families::{Reading, Tells};
 use super::hash::Map;
+use super::metric::Sort;
 use super::robust::{quantile, short, sorted, spread, surprise};
+use super::steps::Steps;
 use crate::model::{
     Phrase,
-    case::{Case, CaseSeries, Sym},
+    case::{Case, Sym},
 };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,16 +47,19 @@ struct Flow {
     new: bool,
 }
 
-pub fn evidence(case: &Case) -> Vec<Evidence> {
+pub fn evidence(case: &Case, readings: &[Reading<'_>]) -> Vec<Evidence> {
     if case.topology.is_empty() {
         return Vec::new();
     }
+    let mut by: BTreeMap<Sym, Vec<&Reading<'_>>> = BTreeMap::new();
+    readings.iter().for_each(|r| by.entry(r.service).or_default().push(r));
+    let asked_of: Vec<_> = by.into_iter().map(|(service, of)| (service, Asked::of(readings, &of))).collect();
     let asked = case.alert_metric.as_deref().and_then(kind_of);
     [Unit::Seconds, Unit::Failures]
         .into_iter()
         .flat_map(|unit| {
             let weight = if asked.is_none_or(|a| a == unit) { 1.0 } else { ASIDE };
-            of_unit(case, unit).into_iter().map(move |e| Evidence { nats: e.nats * weight, ..e })
+            of_unit(case, unit, &asked_of).into_iter().map(move |e| Evidence { nats: e.nats * weight, ..e })
         })
         .collect()
 }
@@ -79,17 +85,14 @@ fn kind_of(metric: &str) -> Option<Unit> {
     }
 }
 
-fn of_unit(case: &Case, unit: Unit) -> Vec<Evidence> {
-    let steps: Vec<i64> = {
-        let all: BTreeSet<i64> =
-            case.series.iter().flat_map(|s| s.points.iter().map(|p| p.0)).filter(|&t| t <= case.to).collect();
-        all.into_iter().collect()
-    };
-    let cut = steps.partition_point(|&t| t < case.from);
+fn of_unit(case: &Case, unit: Unit, asked: &[(Sym, Asked<'_>)]) -> Vec<Evidence> {
+    let measured = asked.iter().flat_map(|(_, a)| a.all()).map(|r| &*r.points);
+    let steps = Steps::of(measured, case.from, case.to);
+    let cut = steps.cut;
     if cut < 10 || cut == steps.len() {
         return Vec::new();
     }
-    let flows = flows(case, unit, &steps, cut);
+    let flows = flows(unit, &steps, asked);
     let Some(alert) = flows.get(&case.alert_service) else { return Vec::new() };
     let coupling = coupling(case, &flows, cut);
     let reach = reach(case, &coupling);
@@ -121,40 +124,112 @@ fn of_unit(case: &Case, unit: Unit) -> Vec<Evidence> {
     all
 }
 
-fn flows(case: &Case, unit: Unit, steps: &[i64], cut: usize) -> Map<Sym, Flow> {
-    let mut by: Map<Sym, Vec<&CaseSeries>> = Map::default();
-    for s in &case.series {
-        by.entry(s.service).or_default().push(s);
+/// What is asked of a service, and how it answers.
+#[derive(Default)]
+struct Asked<'a> {
+    /// Added up: with each label.
+    requests: Vec<&'a Reading<'a>>,
+    /// How long they took, and of how many that is the mean.
+    means: Vec<(&'a Reading<'a>, &'a Reading<'a>)>,
+    /// How many of them failed.
+    failed: Vec<&'a Reading<'a>>,
+    /// The same as one number, where there are no such families.
+    seconds: Option<&'a Reading<'a>>,
+    share: Option<&'a Reading<'a>>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(all: &'a [Reading<'a>], of: &[&'a Reading<'a>]) -> Self {
+        let own = || of.iter().copied().filter(|r| !r.of_client());
+        let means = own().filter_map(|mean| match mean.tells {
+            Tells::MeanOf(count) if kind_of(mean.name) == Some(Unit::Seconds) => Some((mean, &all[count])),
+            _ => None,
+        });
+        let means: Vec<_> = means.collect();
+        let volume = |name: &str, of: &[&Reading<'_>]| {
+            let of = of.iter().filter(|r| r.name == name);
+            of.map(|r| r.points.iter().map(|p| p.1).sum::<f64>()).sum::<f64>()
+        };
+        let busiest = |of: &[&'a Reading<'a>]| {
+            let most = of.iter().max_by(|a, b| volume(a.name, of).total_cmp(&volume(b.name, of)));
+            most.map(|most| most.name)
+        };
+        let counted: Vec<_> = match means.is_empty() {
+            true => own().filter(|r| r.tells == Tells::Count && r.name.contains("request")).collect(),
+            false => means.iter().map(|m| m.1).collect(),
+        };
+        let name = busiest(&counted);
+        let of_it = |r: &&'a Reading<'a>| r.tells == Tells::Count && Some(r.name) == name;
+        let plain = |what: &dyn Fn(&Reading<'_>) -> bool| {
+            own().filter(|r| r.tells == Tells::Itself).find(|r| what(r))
+        };
+        let mut requests: Vec<_> = own().filter(of_it).collect();
+        if requests.is_empty() {
+            requests.extend(plain(&|r| r.name.contains("request") && r.sort() == Sort::Load));
+        }
+        let failed = own().filter(|r| r.failed && (of_it(r) || r.name.contains("request")));
+        let level = |unit: Unit| {
+            let mean = |r: &Reading<'_>| ["avg", "mean"].iter().any(|word| r.name.contains(word));
+            let of_unit = own().filter(|r| r.tells == Tells::Itself && kind_of(r.name) == Some(unit));
+            of_unit.min_by_key(|r| !mean(r))
+        };
+        Self {
+            requests,
+            failed: failed.collect(),
+            means: means.into_iter().filter(|m| Some(m.1.name) == name).collect(),
+            seconds: level(Unit::Seconds),
+            share: level(Unit::Failures),
+        }
     }
-    let at: Map<i64, usize> = steps.iter().enumerate().map(|(i, &t)| (t, i)).collect();
-    let column = |s: &CaseSeries| {
-        let mut v = vec![None; steps.len()];
-        for (t, x) in &s.points {
-            if let Some(&i) = at.get(t) {
-                v[i] = Some(*x);
+
+    fn all(&self) -> impl Iterator<Item = &'a Reading<'a>> + Clone {
+        let means = self.means.iter().map(|m| m.0);
+        let one = [self.seconds, self.share].into_iter().flatten();
+        self.requests.iter().chain(&self.failed).copied().chain(means).chain(one)
+    }
+
+    /// Seconds a request, or the share of those that failed, in each step.
+    fn level(&self, unit: Unit, steps: &Steps, requests: &[Option<f64>]) -> Vec<Option<f64>> {
+        let of_all = |amounts: Vec<Option<f64>>| {
+            let level = |(amount, r): (Option<f64>, &Option<f64>)| Some(amount? / r.filter(|r| *r > 0.0)?);
+            amounts.into_iter().zip(requests).map(level).collect()
+        };
+        match unit {
+            Unit::Seconds if !self.means.is_empty() => of_all(sum(self.means.iter().map(|(mean, count)| {
+                let pairs = steps.column(&mean.points).into_iter().zip(steps.column(&count.points));
+                pairs.map(|(mean, count)| Some(mean? * count?)).collect()
+            }))),
+            Unit::Failures if !self.failed.is_empty() => {
+                of_all(sum(self.failed.iter().map(|r| steps.column(&r.points))))
+            }
+            Unit::Seconds => {
+                self.seconds.map_or_else(|| vec![None; steps.len()], |r| steps.column(&r.points))
+            }
+            Unit::Failures => {
+                let Some(r) = self.share else { return vec![None; steps.len()] };
+                let good = r.name.contains("avail") || r.name.contains("success");
+                let v = steps.column(&r.points);
+                let scale = if v.iter().flatten().any(|x| *x > 1.0) { 0.01 } else { 1.0 };
+                let bad = |x: f64| if good { 1.0 - x * scale } else { x * scale };
+                v.into_iter().map(|x| x.map(bad)).collect()
             }
         }
-        v
-    };
+    }
+}
+
+/// Where one of them is known.
+fn sum(columns: impl Iterator<Item = Vec<Option<f64>>>) -> Vec<Option<f64>> {
+    let add = |a: Option<f64>, b: Option<f64>| a.map_or(b, |a| Some(a + b.unwrap_or(0.0)));
+    let both = |a: Vec<Option<f64>>, b| a.into_iter().zip(b).map(|(a, b)| add(a, b)).collect();
+    columns.reduce(both).unwrap_or_default()
+}
+
+fn flows(unit: Unit, steps: &Steps, asked: &[(Sym, Asked<'_>)]) -> Map<Sym, Flow> {
+    let cut = steps.cut;
     let mut flows = Map::default();
-    for (service, series) in by {
-        let Some(requests) = series.iter().find(|s| s.metric.contains("request")).map(|s| column(s)) else {
-            continue;
-        };
-        let level = series
-            .iter()
-            .filter(|s| kind_of(&s.metric) == Some(unit))
-            .min_by_key(|s| if s.metric.contains("avg") || s.metric.contains("mean") { 0 } else { 1 })
-            .map(|s| {
-                let good = s.metric.contains("avail") || s.metric.contains("success");
-                let v = column(s);
-                let percent = v.iter().flatten().any(|x| *x > 1.0);
-                let scale = if unit == Unit::Failures && percent { 0.01 } else { 1.0 };
-                v.into_iter()
-                    .map(|x| x.map(|x| if good { 1.0 - x * scale } else { x * scale }))
-                    .collect::<Vec<_>>()
-            })
-            .unwrap_or_else(|| vec![None; steps.len()]);
+    for (service, asked) in asked.iter().filter(|a| !a.1.requests.is_empty()) {
+        let requests = sum(asked.requests.iter().map(|r| steps.column(&r.points)));
+        let level = asked.level(unit, steps, &requests);
         let pair = |i: usize| match (requests[i], level[i]) {
             (Some(r), Some(x)) if r > 0.0 => Some((r, x)),
             _ => None,
@@ -165,7 +240,7 @@ fn flows(case: &Case, unit: Unit, steps: &[i64], cut: usize) -> Map<Sym, Flow> {
         let usual = if new { 0.0 } else { quantile(&known, 0.5) };
         let excess = (0..steps.len()).map(|i| pair(i).map_or(0.0, |(r, x)| r * (x - usual))).collect();
         let volume = sorted(requests[..cut].iter().map(|r| r.unwrap_or(0.0)).collect());
-        flows.insert(service, Flow { excess, requests: quantile(&volume, 0.5), new });
+        flows.insert(*service, Flow { excess, requests: quantile(&volume, 0.5), new });
     }
     flows
 }
@@ -269,6 +344,61 @@ fn sureness(own: &[f64], cut: usize, unit: Unit) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::case::CaseSeries;
+
+    /// Two services as Prometheus scrapes them, at moments of their own, with samples lost: rates of histograms by status and the
+    /// errors of a database that is no request's.
+    fn scraped(slow: bool, failing: bool) -> Case {
+        const SECOND: i64 = 1_000_000;
+        let mut case = Case { from: 600 * SECOND, to: 900 * SECOND, ..Case::default() };
+        let [front, bank] = ["front", "bank"].map(|name| case.names.sym(name));
+        (case.alert_service, case.topology) = (front, vec![(front, bank)]);
+        for (service, offset, own) in [(front, 2, 0.02), (bank, 9, 0.05)] {
+            let of = |value: &dyn Fn(i64, bool) -> f64| -> Vec<(i64, f64)> {
+                let at = |n: i64| (n * 15 + offset) * SECOND;
+                (0..60)
+                    .filter(|n| n % 7 != offset % 7)
+                    .map(|n| (at(n), value(n, at(n) >= case.from)))
+                    .collect()
+            };
+            let wobble = |n: i64| 1.0 + 0.05 * ((n * n + offset) as f64).sin();
+            let requests = |n: i64| 50.0 * wobble(n);
+            let bad = |now: bool| if now && failing { 0.2 } else { 0.0 };
+            let seconds = |n: i64, now: bool| {
+                let bank = if now && slow { 0.5 } else { 0.05 } * wobble(n + 1);
+                requests(n) * if service == front { own + bank } else { bank }
+            };
+            let mut put = |metric: &str, value: &dyn Fn(i64, bool) -> f64| {
+                let points = of(value);
+                case.series.push(CaseSeries { service, metric: metric.into(), points });
+            };
+            let name =
+                |end: &str, code: u32| format!("http_request_duration_seconds_{end}{{code=\"{code}\"}}");
+            put(&name("bucket", 200), &|n, _| requests(n) / 2.0);
+            put(&name("count", 200), &|n, now| requests(n) * (1.0 - bad(now)));
+            put(&name("count", 503), &|n, now| requests(n) * bad(now));
+            put(&name("sum", 200), &|n, now| seconds(n, now) * (1.0 - bad(now)));
+            put(&name("sum", 503), &|n, now| seconds(n, now) * bad(now));
+            put("http_client_request_duration_seconds_count", &|n, _| 90.0 * requests(n));
+            put("http_client_request_duration_seconds_sum", &|n, now| 90.0 * seconds(n, now));
+        }
+        case
+    }
+
+    #[test]
+    fn histograms_that_are_scraped_at_other_moments_tell_whose_excess_it_is() {
+        for (slow, failing) in [(true, false), (false, true)] {
+            let mut case = scraped(slow, failing);
+            let ranking = crate::diagnose::rank::rank(&case);
+            let [first, ..] = &ranking.ranked[..] else { panic!("nobody is suspected") };
+            let about = (ranking.verdict.as_str(), first.service.as_str(), first.evidence[0].kind);
+            assert_eq!(about, ("clear", "bank", Kind::Impact), "{ranking:#?}");
+            case.series.reverse();
+            assert_eq!(crate::diagnose::rank::rank(&case), ranking, "in whatever order series come");
+        }
+        let ranking = crate::diagnose::rank::rank(&scraped(false, false));
+        assert_eq!(ranking.verdict.as_str(), "no clear cause", "{ranking:#?}");
+    }
 
     #[test]
     fn where_everybody_calls_everybody_all_is_reached_and_it_ends() {
