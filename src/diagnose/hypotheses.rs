@@ -14,7 +14,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
     Change,
-    /// The first suspect of the ranking over all services.
+    /// The first suspect of the ranking over all services, or the first few.
     Suspect,
     Dependency,
     Silence,
@@ -98,12 +98,18 @@ fn dependency<'a>(evidence: &'a [Evidence], scene: Scene<'a>, callee: &'a str) -
     Some(Hypothesis { cause: Cause::Dependency, service: callee, score, evidence: found })
 }
 
-/// Whom the newest ranking puts first: it has weighed all services, and found one clear. Only a change that came minutes
-/// before weighs more.
+/// Whom the newest ranking suspects: it has weighed all services, and found one clear, which only a change that came minutes
+/// before outweighs, or a few that are about as likely.
 fn suspect(evidence: &[Evidence]) -> Option<Hypothesis<'_>> {
-    let first = |e: &&Evidence| e.kind == EvidenceKind::Ranking && e.data["place"] == 1;
-    let found = evidence.iter().rev().find(first)?;
-    Some(Hypothesis { cause: Cause::Suspect, service: &found.service, score: 0.9, evidence: vec![found] })
+    let at = |place: u64| {
+        let is_there = move |e: &&Evidence| e.kind == EvidenceKind::Ranking && e.data["place"] == place;
+        evidence.iter().rev().find(is_there)
+    };
+    let first = at(1)?;
+    let among = first.data["among"].as_u64().unwrap_or(1);
+    let score = if among > 1 { 0.8 } else { 0.9 };
+    let evidence = std::iter::once(first).chain((2..=among).filter_map(at)).collect();
+    Some(Hypothesis { cause: Cause::Suspect, service: &first.service, score, evidence })
 }
 
 fn past(evidence: &[Evidence]) -> impl Iterator<Item = Hypothesis<'_>> {

@@ -3,7 +3,7 @@
 
 use crate::{
     clock,
-    model::{Claim, Evidence, EvidenceKind, Lead, Missing, Offer, Phrase, Said, Suggestion},
+    model::{Claim, Evidence, EvidenceKind, Lead, Listed, Missing, Offer, Phrase, Said, Suggestion},
 };
 
 use super::{
@@ -69,6 +69,12 @@ fn claim(h: &Hypothesis<'_>, case: &Case<'_>) -> Claim {
         }
         Cause::Dependency => {
             Phrase::DependencyInTrouble { neighbour: service, service: case.scene.service.to_owned(), what }
+        }
+        Cause::Suspect if h.evidence.len() > 1 => {
+            let each = h.evidence.iter().map(|e| e.summary.clone()).collect();
+            let names: Vec<&str> = h.evidence.iter().map(|e| e.service.as_str()).collect();
+            let what = Phrase::Reasons { reasons: Listed(each) }.into();
+            Phrase::BeganInOneOf { services: names.join(", "), what }
         }
         Cause::Suspect => Phrase::BeganIn { service, what: reasons(first) },
         Cause::Silence => Phrase::FellSilent { service, what },
@@ -203,6 +209,29 @@ mod tests {
         let c = concluded(&[alert(), range], &[]);
         assert_eq!(c.summary, "No clear cause among the facts at hand (2).");
         assert_eq!(c.claims.len(), 1);
+    }
+
+    #[test]
+    fn suspects_that_are_about_as_likely_are_all_named() {
+        let suspect = |n: usize, service: &str, among: u64| {
+            let reasons = Listed(vec![format!("its reason {n}").into()]);
+            let summary = Phrase::Suspect { place: n as i64, service: service.into(), reasons };
+            let data = json!({"place": n, "among": among});
+            Evidence { summary: summary.into(), ..fact(n + 1, EvidenceKind::Ranking, service, 0, "", data) }
+        };
+        let of = |among: u64| {
+            let facts =
+                [alert(), suspect(1, "bank", among), suspect(2, "stock", among), suspect(3, "mail", among)];
+            let c = concluded(&facts, &[]);
+            (c.claims[1].evidence.join(","), c.summary.to_string())
+        };
+        assert_eq!(of(1), ("E2".into(), "Most likely: It began in bank: its reason 1".into()));
+        let (cited, summary) = of(2);
+        assert_eq!(cited, "E2,E3");
+        assert!(
+            summary.contains("about as likely: bank, stock. Suspect 1 is bank: its reason 1; "),
+            "{summary}"
+        );
     }
 
     #[test]

@@ -344,6 +344,9 @@ phrases! {
         "A metric of {service} has left its usual range: {what}",
         "метрика {service} вышла за обычные пределы: {what}";
     BeganIn { service: String, what: Said } "It began in {service}: {what}", "началось в {service}: {what}";
+    BeganInOneOf { services: String, what: Said }
+        "It began in one of these, which are about as likely: {services}. {what}",
+        "началось в одном из этих, они примерно одинаково вероятны: {services}. {what}";
     DependencyInTrouble { neighbour: String, service: String, what: Said }
         "{neighbour}, on which {service} depends, is in trouble too: {what}",
         "{neighbour}, от которого зависит {service}, тоже не в порядке: {what}";

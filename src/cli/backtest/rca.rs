@@ -67,7 +67,8 @@ fn told(id: &str, ranking: &Ranking) -> serde_json::Value {
             .collect();
         json!({"service": r.service, "score": round(r.score), "evidence": evidence})
     });
-    json!({"case": id, "verdict": ranking.verdict, "ranking": ranked.collect::<Vec<_>>()})
+    let ranked: Vec<_> = ranked.collect();
+    json!({"case": id, "verdict": ranking.verdict, "among": ranking.among, "ranking": ranked})
 }
 
 /// More digits than three say nothing.

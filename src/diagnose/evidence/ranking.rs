@@ -53,9 +53,9 @@ impl Source for Ranking {
         if ranking.is_some() && !whole {
             found.missing.push(Phrase::SomeWatchedElsewhere {}.into());
         }
-        if let Some(ranking) = ranking.filter(|r| r.verdict == rank::Verdict::Clear) {
+        if let Some(ranking) = ranking.filter(|r| r.verdict != rank::Verdict::NoClearCause) {
             let first = ranking.ranked.iter().filter(|r| r.score >= WORTH_A_LOOK).take(SERVICES);
-            found.facts = first.enumerate().map(|(i, r)| fact(i + 1, r, about)).collect();
+            found.facts = first.enumerate().map(|(i, r)| fact(i + 1, ranking.among, r, about)).collect();
         }
         Ok(found)
     }
@@ -89,7 +89,8 @@ fn call(case: &mut Case, caller: &str, callee: &str) {
     }
 }
 
-fn fact(place: usize, ranked: &rank::Ranked, about: &About) -> Fact {
+/// `among`: the first so many may be it.
+fn fact(place: usize, among: usize, ranked: &rank::Ranked, about: &About) -> Fact {
     let told = ranked.evidence.iter().filter(|e| e.nats > 0.0).take(REASONS);
     let reasons = Listed(told.clone().map(|e| e.text.clone().into()).collect());
     let kinds: Vec<&str> = told.map(|e| e.kind.as_str()).collect();
@@ -100,8 +101,9 @@ fn fact(place: usize, ranked: &rank::Ranked, about: &About) -> Fact {
         summary: Phrase::Suspect { place: place as i64, service: service.clone(), reasons }.into(),
         data: json!({
             // Numbers differ each time; only another place or other reasons are news.
-            "id": format!("suspect {place}: {service} for {}", kinds.join(", ")),
+            "id": format!("suspect {place} of {among}: {service} for {}", kinds.join(", ")),
             "place": place,
+            "among": among,
             "nats": (ranked.score * 10.0).round() / 10.0,
             "reasons": kinds,
         }),

@@ -39,9 +39,11 @@ pub struct Ranked {
 }
 
 crate::model::words!(
-    /// Whether the first of the ranking stands out.
+    /// Whether the first of the ranking stands out, from what services usually do and from the others.
     Verdict {
         Clear = "clear",
+        /// The cause is among the first few, which are about as likely.
+        OneOfSeveral = "one of several",
         NoClearCause = "no clear cause",
     }
 );
@@ -50,7 +52,9 @@ crate::model::words!(
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranking {
     pub verdict: Verdict,
-    /// The score from which on the first is clear.
+    /// The first so many are suspected, each of which may be it; 0 if no cause is clear.
+    pub among: usize,
+    /// The score that the first must have.
     pub bar: f64,
     pub ranked: Vec<Ranked>,
 }
@@ -58,6 +62,8 @@ pub struct Ranking {
 /// What the best service must have in nats beyond the logarithm of how many services there are, which are its prior odds:
 /// e³ ≈ 20 : 1, "strong" (Kass & Raftery, Bayes Factors, JASA 1995).
 const CLEAR: f64 = 3.0;
+/// Suspects that are few enough to look at.
+const FEW: usize = 3;
 /// A fault may have been at work for so long when the window begins, in microseconds: an alert fires after its threshold was
 /// held, and rules commonly hold for one or two minutes.
 const ONSETS: [i64; 5] = [0, 30_000_000, 60_000_000, 90_000_000, 120_000_000];
@@ -91,8 +97,26 @@ pub fn rank(case: &Case) -> Ranking {
         }
     }
     let bar = CLEAR + (services as f64).ln();
-    let clear = ranked.first().is_some_and(|r| r.score >= bar);
-    Ranking { verdict: if clear { Verdict::Clear } else { Verdict::NoClearCause }, bar, ranked }
+    let suspected = ranked.first().filter(|r| r.score >= bar).and_then(|_| suspects(&ranked));
+    let verdict = match suspected {
+        None => Verdict::NoClearCause,
+        Some(1) => Verdict::Clear,
+        Some(_) => Verdict::OneOfSeveral,
+    };
+    Ranking { verdict, among: suspected.unwrap_or(0), bar, ranked }
+}
+
+/// How many of the first are together so much likelier than all the others together, as one is the cause; none if they are many.
+fn suspects(ranked: &[Ranked]) -> Option<usize> {
+    let top = ranked.first()?.score;
+    // Without evidence, a service is not suspected at all.
+    let odds = |r: &Ranked| (r.score - top).exp() - (-top).exp();
+    let all: f64 = ranked.iter().map(odds).sum();
+    let sums = ranked.iter().take(FEW).scan(0.0, |sum, r| {
+        *sum += odds(r);
+        Some(*sum)
+    });
+    sums.zip(1..).find(|(sum, _)| *sum >= CLEAR.exp() * (all - sum)).map(|(_, count)| count)
 }
 
 /// ln of how much likelier the data is if one of the services is the cause, all alike, than if none is (up to a constant):
@@ -131,4 +155,24 @@ fn ranked(case: &Case, service: Sym, mut evidence: Vec<Evidence>) -> Ranked {
     evidence
         .sort_by(|a, b| b.nats.total_cmp(&a.nats).then_with(|| a.text.to_string().cmp(&b.text.to_string())));
     Ranked { service: case.names.text(service).to_owned(), score, evidence }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_suspects_that_are_about_as_likely_none_is_clear() {
+        let among = |scores: &[f64]| {
+            let ranked = |s: &f64| Ranked { service: String::new(), score: *s, evidence: Vec::new() };
+            suspects(&scores.iter().map(ranked).collect::<Vec<_>>())
+        };
+        assert_eq!(among(&[]), None);
+        assert_eq!(among(&[10.0]), Some(1));
+        assert_eq!(among(&[10.0, 6.5, 1.0, 0.0, 0.0]), Some(1));
+        assert_eq!(among(&[10.0, 7.5, 1.0]), Some(2));
+        assert_eq!(among(&[800.0, 799.0, 798.0]), Some(3));
+        assert_eq!(among(&[10.0, 10.0, 10.0, 10.0]), None, "everybody is no answer");
+        assert_eq!(among(&[4.0; 1000]), None);
+    }
 }
