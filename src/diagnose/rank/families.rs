@@ -52,7 +52,6 @@ pub fn read(series: &[CaseSeries]) -> Vec<Reading<'_>> {
     let mut readings: Vec<Reading<'_>> = series.iter().filter_map(reading).collect();
     readings.sort_by(|a, b| (a.service, a.title).cmp(&(b.service, b.title)));
     let end = |r: &Reading<'_>, end: &str| split(r.title).0.strip_prefix(r.name) == Some(end);
-    let key = |r: &Reading<'_>| (r.service, r.name.to_owned(), split(r.title).1.to_owned());
     let counts: Map<_, usize> =
         readings.iter().enumerate().filter(|(_, r)| end(r, "_count")).map(|(i, r)| (key(r), i)).collect();
     for i in 0..readings.len() {
@@ -84,6 +83,11 @@ fn reading(s: &CaseSeries) -> Option<Reading<'_>> {
         failed,
         points: Cow::Borrowed(&s.points),
     })
+}
+
+/// What the parts of one histogram have in common.
+fn key<'a>(r: &Reading<'a>) -> (Sym, &'a str, &'a str) {
+    (r.service, r.name, split(r.title).1)
 }
 
 /// `name{labels}`.

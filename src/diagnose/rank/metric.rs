@@ -49,8 +49,9 @@ const SPAN: f64 = 2.0;
 
 /// A leap of the reference speaks against those of the window that are up to so many times as far.
 const AS_FAR: f64 = 2.0;
-/// Parts of a reference that are looked at.
+/// Parts of a reference that are looked at, and of those of all series of a kind.
 const MAX_PARTS: usize = 16;
+const MAX_LEAPS: usize = 4000;
 
 /// The series that are judged, with what is known of others of their kind.
 pub struct Judged<'a> {
@@ -85,8 +86,9 @@ impl<'a> Judged<'a> {
             let is_called = || case.topology.iter().any(|(a, b)| *b == r.service && traced.contains(a));
             traced.is_empty() || traced.contains(&r.service) || is_called()
         };
-        let leaps = leaps(case, readings, &typical);
-        Self { to: case.to, series: readings.iter().filter(counts).collect(), typical, leaps }
+        let series: Vec<_> = readings.iter().filter(counts).collect();
+        let leaps = leaps(case, &series, &typical);
+        Self { to: case.to, series, typical, leaps }
     }
 
     /// For a fault that began at `onset`.
@@ -167,14 +169,14 @@ fn away(reference: &[f64], window: &[f64], sort: Sort, typical: f64) -> Away {
     Away { now, middle, scale, z: (now - middle) / scale * if down { -1.0 } else { 1.0 } }
 }
 
-/// How far the series of a metric leap in their reference, where nothing is wrong.
+/// How far the series of a metric leap in their reference, where nothing is wrong; sorted.
 #[derive(Default)]
 struct Leaps(Vec<f64>);
 
 impl Leaps {
     /// The share that is as far as `z`, or nearly.
     fn share(&self, z: f64) -> f64 {
-        self.0.iter().filter(|leap| **leap * AS_FAR >= z).count() as f64 / self.0.len() as f64
+        (self.0.len() - self.0.partition_point(|leap| leap * AS_FAR < z)) as f64 / self.0.len() as f64
     }
 }
 
@@ -182,11 +184,11 @@ impl Leaps {
 /// may be at work already.
 fn leaps<'a>(
     case: &Case,
-    readings: &'a [Reading<'_>],
+    series: &[&'a Reading<'a>],
     typical: &Map<Fleet<'a>, f64>,
 ) -> Map<Fleet<'a>, Leaps> {
     let mut all: Map<_, Leaps> = Map::default();
-    for s in readings {
+    for s in series {
         let cut = s.points.partition_point(|p| p.0 < case.from);
         let window = s.points[cut..].partition_point(|p| p.0 <= case.to).min(cut / 2);
         if window < 2 || cut - window < 5 {
@@ -194,6 +196,9 @@ fn leaps<'a>(
         }
         let typical = typical.get(&fleet(s)).copied().unwrap_or(0.0);
         let leaps = &mut all.entry(fleet(s)).or_default().0;
+        if leaps.len() >= MAX_LEAPS {
+            continue;
+        }
         for part in s.points[..cut - window].chunks_exact(window).take(MAX_PARTS) {
             let others = s.points[..cut].iter().filter(|p| !(part[0].0..=part[window - 1].0).contains(&p.0));
             let [part, others] =
@@ -201,6 +206,7 @@ fn leaps<'a>(
             leaps.push(away(&others, &part, s.sort(), typical).z);
         }
     }
+    all.values_mut().for_each(|leaps| leaps.0.sort_by(f64::total_cmp));
     all
 }
 
