@@ -4,8 +4,36 @@
 
 use std::borrow::Cow;
 
-use super::{hash::Map, metric::Sort};
+use super::hash::Map;
 use crate::model::case::{CaseSeries, Sym};
+
+/// What a metric's name says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sort {
+    /// CPU, memory and whatever else a service uses up.
+    Resource,
+    Latency,
+    Errors,
+    /// The other way round: availability, success rates.
+    Successes,
+    /// Requests, bytes: what others ask of it.
+    Load,
+}
+
+fn sort_of(metric: &str) -> Sort {
+    let has = |words: &[&str]| words.iter().any(|w| metric.contains(w));
+    if has(&["cpu", "memory", "mem_", "disk", "heap", "thread", "goroutine", "fd"]) {
+        Sort::Resource
+    } else if has(&["latency", "duration", "response_time"]) {
+        Sort::Latency
+    } else if has(&["availability", "success"]) {
+        Sort::Successes
+    } else if has(&["error", "fail", "restart", "oom"]) {
+        Sort::Errors
+    } else {
+        Sort::Load
+    }
+}
 
 /// What a series tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +65,7 @@ impl Reading<'_> {
         match self.tells {
             _ if self.failed => Sort::Errors,
             Tells::Count => Sort::Load,
-            Tells::Itself | Tells::MeanOf(_) => super::metric::sort_of(self.name),
+            Tells::Itself | Tells::MeanOf(_) => sort_of(self.name),
         }
     }
 

@@ -7,9 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::evidence::{Evidence, Kind};
-use super::families::{Reading, Tells};
+use super::families::{Reading, Sort, Tells};
 use super::hash::Map;
-use super::metric::Sort;
 use super::robust::{quantile, short, sorted, spread, surprise};
 use super::steps::Steps;
 use crate::model::{

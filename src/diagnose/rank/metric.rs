@@ -3,39 +3,12 @@
 use super::hash::Map;
 
 use super::evidence::{Evidence, Kind};
-use super::families::Reading;
+use super::families::{Reading, Sort};
 use super::robust::{quantile, short, sorted, spread, surprise};
 use crate::model::{
     Phrase,
     case::{Case, Sym},
 };
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Sort {
-    /// CPU, memory and whatever else a service uses up.
-    Resource,
-    Latency,
-    Errors,
-    /// The other way round: availability, success rates.
-    Successes,
-    /// Requests, bytes: what others ask of it.
-    Load,
-}
-
-pub fn sort_of(metric: &str) -> Sort {
-    let has = |words: &[&str]| words.iter().any(|w| metric.contains(w));
-    if has(&["cpu", "memory", "mem_", "disk", "heap", "thread", "goroutine", "fd"]) {
-        Sort::Resource
-    } else if has(&["latency", "duration", "response_time"]) {
-        Sort::Latency
-    } else if has(&["availability", "success"]) {
-        Sort::Successes
-    } else if has(&["error", "fail", "restart", "oom"]) {
-        Sort::Errors
-    } else {
-        Sort::Load
-    }
-}
 
 /// A quantity of the usual interquartile range may well differ by this share of its level: constant series, rounded values.
 const LEVEL: f64 = 0.05;
