@@ -64,8 +64,9 @@ impl Reading<'_> {
     pub fn sort(&self) -> Sort {
         match self.tells {
             _ if self.failed => Sort::Errors,
-            Tells::Count => Sort::Load,
-            Tells::Itself | Tells::MeanOf(_) => sort_of(self.name),
+            // What a counter counts says its name: seconds of a processor, restarts.
+            Tells::Count if !split(self.title).0.ends_with("_total") => Sort::Load,
+            _ => sort_of(self.name),
         }
     }
 
@@ -183,6 +184,15 @@ mod tests {
             ]
         );
         assert_eq!(*readings[4].points, [(0, 0.1), (15, 0.2)], "none where there were none");
+        let sorts = [
+            ("process_cpu_seconds_total", Sort::Resource),
+            ("kube_pod_container_status_restarts_total", Sort::Errors),
+            ("http_requests_total", Sort::Load),
+            ("http_request_duration_seconds_count", Sort::Load),
+        ];
+        for (metric, sort) in sorts {
+            assert_eq!(read(&[series(metric, &[1.0])])[0].sort(), sort, "{metric}");
+        }
         assert!(is_5xx(r#"{method="GET",http_response_status_code="500"}"#) && is_5xx(r#"{status="5xx"}"#));
         assert!(!is_5xx(r#"{code="200",size="512"}"#) && !is_5xx(""));
     }

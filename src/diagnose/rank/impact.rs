@@ -124,7 +124,6 @@ fn of_unit(case: &Case, unit: Unit, asked: &[(Sym, Asked<'_>)]) -> Vec<Evidence>
 }
 
 /// What is asked of a service, and how it answers.
-#[derive(Default)]
 struct Asked<'a> {
     /// Added up: with each label.
     requests: Vec<&'a Reading<'a>>,
@@ -159,12 +158,10 @@ impl<'a> Asked<'a> {
         };
         let name = busiest(&counted);
         let of_it = |r: &&'a Reading<'a>| r.tells == Tells::Count && Some(r.name) == name;
-        let plain = |what: &dyn Fn(&Reading<'_>) -> bool| {
-            own().filter(|r| r.tells == Tells::Itself).find(|r| what(r))
-        };
         let mut requests: Vec<_> = own().filter(of_it).collect();
         if requests.is_empty() {
-            requests.extend(plain(&|r| r.name.contains("request") && r.sort() == Sort::Load));
+            let one = |r: &&Reading<'_>| r.tells == Tells::Itself && r.name.contains("request");
+            requests.extend(own().find(|r| one(r) && r.sort() == Sort::Load));
         }
         let failed = own().filter(|r| r.failed && (of_it(r) || r.name.contains("request")));
         let level = |unit: Unit| {
