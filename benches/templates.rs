@@ -1,11 +1,13 @@
 //! How fast templates are mined on one core, and what one costs in memory, from a hundred to a hundred thousand of them:
 //! `cargo bench --bench templates`, or `cargo bench --bench templates -- FILE` for the lines of a file. CPU time, Linux only.
+//! `cargo test --benches` only tries it out.
 
 use std::{fs, hint::black_box};
 
 use aiops::detect::templates::{Miner, mix};
 
 const LINES: usize = 2_000_000;
+const TO_TRY: usize = 5000;
 /// Lines of each template before the clock starts: the values of its first ones are all summed up.
 const LEARNING: usize = 4;
 
@@ -14,17 +16,21 @@ fn main() {
     if let Some(path) = file {
         let data = fs::read(&path).expect("a file of lines");
         let lines: Vec<&[u8]> = data.split(|b| *b == b'\n').collect();
-        return measure(&path, &lines, 0);
+        return measure(&path, &lines, 0, (LINES / lines.len()).max(1));
     }
-    for templates in [100, 1000, 10_000, 100_000] {
-        let data = made_up(templates);
+    let (sizes, lines): (&[usize], _) = match std::env::args().any(|arg| arg == "--bench") {
+        true => (&[100, 1000, 10_000, 100_000], LINES),
+        false => (&[100], TO_TRY),
+    };
+    for &templates in sizes {
+        let data = made_up(templates, lines);
         let lines: Vec<&[u8]> = data.lines().map(str::as_bytes).collect();
-        measure(&format!("{templates} templates"), &lines, LEARNING * templates);
+        measure(&format!("{templates} templates"), &lines, LEARNING * templates, 1);
     }
 }
 
 /// Lines of so many statements of 6 to 12 words and 4 numbers each: each statement in turn at first, then at random.
-fn made_up(templates: usize) -> String {
+fn made_up(templates: usize, lines: usize) -> String {
     let mut seed = 1_u64;
     let mut random = |below: usize| {
         seed = seed.wrapping_add(1);
@@ -42,16 +48,16 @@ fn made_up(templates: usize) -> String {
         let of = if i < LEARNING * templates { i % templates } else { random(templates) };
         format!("{} {} of {} in {}ms\n", statements[of], random(1_000_000), random(100), random(999))
     };
-    (0..LINES).map(line).collect()
+    (0..lines).map(line).collect()
 }
 
-fn measure(name: &str, lines: &[&[u8]], learning: usize) {
+fn measure(name: &str, lines: &[&[u8]], learning: usize, rounds: usize) {
     let before = resident();
     let mut miner = Miner::new(200_000);
     for line in &lines[..learning] {
         black_box(miner.add(line));
     }
-    let (steady, rounds) = (&lines[learning..], (LINES / lines.len()).max(1));
+    let steady = &lines[learning..];
     let start = cpu_seconds();
     for _ in 0..rounds {
         for line in steady {

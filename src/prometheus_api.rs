@@ -3,6 +3,8 @@
 //!
 //! A query is always one parameter, never a part of a URL's text. Callers bound the time, by the breaker or by themselves.
 
+pub mod sampled;
+
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, de::DeserializeOwned};
@@ -59,6 +61,12 @@ pub struct Sample {
 pub struct Series {
     pub metric: Labels,
     pub values: Vec<(f64, String)>,
+}
+
+impl From<Sample> for Series {
+    fn from(Sample { metric, value }: Sample) -> Self {
+        Self { metric, values: vec![value] }
+    }
 }
 
 /// What a range query asks: seconds since the epoch, and between two points.

@@ -54,7 +54,8 @@ pub struct Detect {
     #[serde(with = "humantime_serde")]
     pub save_every: Duration,
     pub bus: BusSettings,
-    /// Questions put to Prometheus again and again; each answer is a sample.
+    /// Questions put to Prometheus again and again; each answer is a sample. What it scraped counts once, at its own time.
+    /// Counters, and the sums and counts of histograms, are understood by their own names.
     pub watches: Vec<Watch>,
 }
 
@@ -70,7 +71,8 @@ pub struct BusSettings {
     pub max_bytes: usize,
 }
 
-/// One PromQL question. An instant query; each element of its vector is one series.
+/// One PromQL question. An instant query; each element of its vector is one series. What Prometheus scraped counts once, at the time
+/// at which it did; what it computes (`rate(…)`), at the time of the question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Watch {

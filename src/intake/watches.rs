@@ -4,7 +4,8 @@
 //! of the service say so until it answers again.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     logs, metrics as pushed,
-    telemetry::{self, Kind, Parsed},
+    telemetry::{self, Kind, Parsed, Rejected},
     timestamps::{self, Time},
 };
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
     metrics,
     model::{Gap, Labels, Said, Sample},
     owned::Keeper,
-    prometheus_api::{self, ApiError, PrometheusApi},
+    prometheus_api::{ApiError, PrometheusApi, Series, sampled::Asks},
 };
 
 /// What the watches need.
@@ -94,12 +95,37 @@ pub struct Puller {
     known: BTreeSet<String>,
     /// Whom a gap was reported for; none stands for everybody, as long as nobody is known.
     missing: BTreeMap<Option<String>, Timestamp>,
+    asks: Asks,
+    news: News,
+    /// What was last wrong with series of an answer: logged when it is something else.
+    wrong: String,
+}
+
+/// Tells samples from those that were heard before: between two scrapes Prometheus gives the same one again and again.
+#[derive(Default)]
+pub struct News(HashMap<u64, Timestamp>);
+
+impl News {
+    /// True if nothing as new was heard of the series, of one watch.
+    pub fn is(&mut self, sample: &Sample) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (&sample.service, &sample.labels).hash(&mut hasher);
+        let newest = self.0.entry(hasher.finish()).or_insert(Timestamp::MIN);
+        let is = sample.at > *newest;
+        *newest = sample.at.max(*newest);
+        is
+    }
+
+    fn forget_gone(&mut self, now: Timestamp) {
+        self.0.retain(|_, newest| clock::between(*newest, now) <= GONE_AFTER);
+    }
 }
 
 impl Puller {
     pub fn new(deps: Deps, watch: Watch) -> Self {
         let known = Some(watch.service.clone()).filter(|s| !s.is_empty()).into_iter().collect();
-        Self { deps, watch, known, missing: BTreeMap::new() }
+        let (missing, asks, news, wrong) = Default::default();
+        Self { deps, watch, known, missing, asks, news, wrong }
     }
 
     /// Asks once and publishes the answer, or that there is none.
@@ -107,8 +133,11 @@ impl Puller {
         let now = clock::now();
         let (result, why) = match self.ask().await {
             Ok(answer) => {
-                let parsed = self.samples(answer, now);
+                let mut parsed = self.samples(answer, now);
                 let heard: BTreeSet<String> = parsed.records.iter().map(|s| s.service.clone()).collect();
+                self.complain(parsed.errors.first());
+                self.news.forget_gone(now);
+                parsed.records.retain(|sample| self.news.is(sample));
                 let result = if heard.is_empty() { Pull::Empty } else { Pull::Answered };
                 let why = match parsed.errors.first() {
                     Some(error) => error.reason.clone(),
@@ -126,33 +155,66 @@ impl Puller {
         }
     }
 
-    async fn ask(&self) -> Result<Vec<prometheus_api::Sample>, CallError<ApiError>> {
-        let prometheus = PrometheusApi::new(&self.deps.http, &self.deps.prometheus);
-        let call = prometheus.instant(&self.watch.query);
-        let breaker = self.deps.breakers.of(Dependency::Prometheus);
-        breaker.call(self.deps.prometheus.timeout, ApiError::is_its_fault, call).await
+    async fn ask(&mut self) -> Result<Vec<Series>, CallError<ApiError>> {
+        loop {
+            let question = self.asks.question(&self.watch.query);
+            let answer = self.put(&question).await;
+            let again = match &answer {
+                Ok(answer) => self.asks.again(Ok(answer)),
+                Err(CallError::Inner(error)) => self.asks.again(Err(error)),
+                Err(_) => false,
+            };
+            if !again {
+                return answer.map(|answer| self.asks.read(answer));
+            }
+        }
     }
 
-    fn samples(&self, series: Vec<prometheus_api::Sample>, now: Timestamp) -> Parsed<Sample> {
+    async fn put(&self, question: &str) -> Result<Vec<Series>, CallError<ApiError>> {
+        let prometheus = PrometheusApi::new(&self.deps.http, &self.deps.prometheus);
+        let call = prometheus.instant(question);
+        let breaker = self.deps.breakers.of(Dependency::Prometheus);
+        let answer = breaker.call(self.deps.prometheus.timeout, ApiError::is_its_fault, call).await?;
+        Ok(answer.into_iter().map(Series::from).collect())
+    }
+
+    fn samples(&self, answer: Vec<Series>, now: Timestamp) -> Parsed<Sample> {
         let mut parsed = Parsed { records: vec![], rejected: 0, errors: vec![], replaced: 0, cut: 0 };
-        for (index, series) in series.into_iter().enumerate() {
-            match self.sample(series, now) {
-                Ok(sample) => parsed.records.push(sample),
-                Err(reason) => parsed.reject(index, reason),
+        let mut told = HashSet::new();
+        for (index, Series { metric, values }) in answer.into_iter().enumerate() {
+            let series = identity(&self.watch, metric).and_then(|series| match told.insert(series.clone()) {
+                true => Ok(series),
+                false => Err("only its name tells a series from another: each metric needs a watch".into()),
+            });
+            for value in values {
+                match series.clone().and_then(|series| self.sample(series, value, now)) {
+                    Ok(sample) => parsed.records.push(sample),
+                    Err(reason) => parsed.reject(index, reason),
+                }
             }
         }
         parsed
     }
 
-    fn sample(&self, series: prometheus_api::Sample, now: Timestamp) -> Result<Sample, String> {
-        let prometheus_api::Sample { metric, value: (at, value) } = series;
-        let (service, labels) = identity(&self.watch, metric)?;
+    fn sample(
+        &self,
+        (service, labels): (String, Labels),
+        (at, value): (f64, String),
+        now: Timestamp,
+    ) -> Result<Sample, String> {
         let at = match timestamps::read(&super::flatten::Scalar::Float(at)) {
             Time::At(at) => at,
             Time::Vague | Time::Unreadable => now,
         };
         let value = pushed::value(&serde_json::Value::String(value))?;
         Ok(Sample { at, name: self.watch.name.clone(), service, labels, value })
+    }
+
+    fn complain(&mut self, error: Option<&Rejected>) {
+        if let Some(error) = error.filter(|error| self.wrong != error.reason) {
+            tracing::warn!(watch = self.watch.name, why = error.reason, "part of an answer cannot be used");
+            self.wrong.clone_from(&error.reason);
+        }
     }
 
     /// Hands on what was heard, ends the gaps of those who were heard, and reports those who were not.

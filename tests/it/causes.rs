@@ -1,6 +1,7 @@
 //! Faults in the services of a small shop that really runs: what its logs, metrics and spans tell a real `aiops serve`, and
 //! whom the diagnosis of the alert names.
 
+mod scraped;
 mod shop;
 
 use std::time::Duration;
@@ -61,6 +62,11 @@ async fn suspects_after(fault: Fault, buys: [i64; 2], restart: bool) -> Vec<Valu
         until_metric(&service, "aiops_detect_traces_kept_items", kept).await;
     }
     fire(&service, "CustomersWait", "front", onset).await;
+    first_ranked(&service).await
+}
+
+/// Of the incident that an alert opened.
+async fn first_ranked(service: &Service) -> Vec<Value> {
     let list = "/api/v1/incidents";
     let id = service
         .until(SOON, list, "the alert's incident", |list| {

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::peers::Prometheus;
+use crate::peers::{self, Prometheus};
 
 struct Running {
     bus: Arc<dyn Bus>,
@@ -311,4 +311,51 @@ async fn a_watch_without_an_answer_is_unknown_until_prometheus_answers() {
     settled(&running).await;
     assert_eq!(running.coverage("shop"), Coverage::Known, "it answers again");
     assert_eq!(running.stop().await, [], "what is unknown is no anomaly");
+}
+
+#[tokio::test]
+async fn what_prometheus_scraped_is_heard_once_and_at_its_own_time() {
+    let (dir, port) = (tempfile::tempdir().expect("a directory"), peers::free_port());
+    let config = format!(
+        "global: {{scrape_interval: 2s}}\nscrape_configs: [{{job_name: itself, static_configs: \
+         [{{targets: [\"127.0.0.1:{port}\"]}}]}}]\n"
+    );
+    let prometheus = Prometheus::start_at(port, &config, dir.path()).await;
+    let running = Running::start(&Detect::default());
+    let mut sampled = puller(&prometheus.url, &running, "sampled", "up # each target");
+    let mut computed = puller(&prometheus.url, &running, "computed", "up + 0");
+    let named = r#"{__name__=~"up|process_max_fds"}"#;
+    let mut nameless = puller(&prometheus.url, &running, "nameless", named);
+    let begun = clock::now();
+    let recent = |service: &str| {
+        let from = clock::before(begun, Duration::from_secs(60));
+        running.detectors.recent(service, from, Timestamp::MAX).series.first().cloned()
+    };
+    for _ in 0..300 {
+        sampled.pull().await;
+        computed.pull().await;
+        nameless.pull().await;
+        if recent("sampled").is_some_and(|series| series.count >= 4) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    settled(&running).await;
+    let recent = |service: &str| recent(service).expect("it was heard");
+    let (sampled, computed, nameless) = (recent("sampled"), recent("computed"), recent("nameless"));
+    for asked_without_times in [computed.count, nameless.count] {
+        assert!(asked_without_times > 2 * sampled.count, "{asked_without_times} of {}", sampled.count);
+    }
+    let at = sampled.last_at.as_millisecond();
+    let asked = format!("{}/api/v1/query?query=up[1m]", prometheus.url);
+    let answer: serde_json::Value =
+        peers::http().get(asked).send().await.expect("it answers").json().await.expect("JSON");
+    let values = answer["data"]["result"][0]["values"].as_array().expect("its samples").clone();
+    let times: Vec<_> =
+        values.iter().map(|v| (v[0].as_f64().expect("a time") * 1000.0).round() as i64).collect();
+    assert!(times.contains(&at), "{at} of {times:?}");
+    // One more may have come since.
+    assert!((sampled.count..=sampled.count + 1).contains(&times.len()), "{} of {times:?}", sampled.count);
+    assert!(nameless.min > 1.0 || nameless.max == 1.0, "one of the metrics, not both in turns: {nameless:?}");
+    assert_eq!(running.stop().await, []);
 }

@@ -9,11 +9,16 @@ use std::{
 
 use anyhow::Context as _;
 
-/// A result that is not there yet. What is no file (a terminal, a pipe) is written as it is.
+/// A result that is not there yet.
 pub struct Output {
-    to: Box<dyn Write>,
+    to: To,
     name: String,
-    rename: Option<(tempfile::TempPath, PathBuf)>,
+}
+
+enum To {
+    /// What is no file (a terminal, a pipe) is written as it is.
+    Stream(Box<dyn Write>),
+    File(PathBuf),
 }
 
 impl Output {
@@ -22,25 +27,18 @@ impl Output {
     pub fn create(path: &Path) -> anyhow::Result<Self> {
         let name = path.display().to_string();
         let writing = || format!("writing {name}");
-        if path == Path::new("-") {
+        let to = if path == Path::new("-") {
             return Ok(Self {
-                to: Box::new(BufWriter::new(io::stdout().lock())),
+                to: To::Stream(Box::new(io::stdout().lock())),
                 name: "standard output".into(),
-                rename: None,
             });
-        }
-        if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-            let to = File::options().write(true).open(path).with_context(writing)?;
-            return Ok(Self { to: Box::new(BufWriter::new(to)), name, rename: None });
-        }
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let (file, temporary) = tempfile::Builder::new()
-            .prefix(".aiops-backtest-")
-            .permissions(fs::Permissions::from_mode(0o644))
-            .tempfile_in(dir)
-            .with_context(writing)?
-            .into_parts();
-        Ok(Self { to: Box::new(BufWriter::new(file)), name, rename: Some((temporary, path.to_owned())) })
+        } else if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+            To::Stream(Box::new(File::options().write(true).open(path).with_context(writing)?))
+        } else {
+            temporary(path).with_context(writing)?;
+            To::File(path.to_owned())
+        };
+        Ok(Self { to, name })
     }
 
     pub fn is_standard_output(path: &Path) -> bool {
@@ -48,17 +46,31 @@ impl Output {
     }
 
     /// Writes all of it. A reader that has gone away (`| head`) is no failure.
-    pub fn finish(mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
-        let writing = || format!("writing {}", self.name);
-        match write(&mut self.to).and_then(|()| self.to.flush()) {
-            Err(e) if self.rename.is_none() && e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            written => written.with_context(writing)?,
-        }
-        if let Some((temporary, path)) = self.rename {
-            temporary.persist(path).with_context(writing)?;
-        }
-        Ok(())
+    pub fn finish(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+        let all = |to: &mut dyn Write| {
+            let mut to = BufWriter::new(to);
+            write(&mut to).and_then(|()| to.flush())
+        };
+        let written = match self.to {
+            To::Stream(mut to) => match all(&mut to) {
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                written => written,
+            },
+            To::File(path) => temporary(&path).and_then(|mut file| {
+                all(&mut file)?;
+                file.persist(path)?;
+                Ok(())
+            }),
+        };
+        written.with_context(|| format!("writing {}", self.name))
     }
+}
+
+/// Beside what it will replace. It goes when it is dropped, but not when the process is killed: it should not be long.
+fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mode = fs::Permissions::from_mode(0o644);
+    tempfile::Builder::new().prefix(".aiops-backtest-").permissions(mode).tempfile_in(dir)
 }
 
 #[cfg(test)]

@@ -20,8 +20,11 @@ pub enum Sort {
     Load,
 }
 
-fn sort_of(metric: &str) -> Sort {
-    let has = |words: &[&str]| words.iter().any(|w| metric.contains(w));
+/// `name`: in small letters.
+fn sort_of(name: &str) -> Sort {
+    let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    // Of names that people give to quantiles and delays: `checkout_p99`.
+    let is = |words: &[&str]| name.split(|c: char| !c.is_alphanumeric()).any(|word| words.contains(&word));
     if has(&["cpu", "memory", "mem_", "disk", "heap", "thread", "goroutine", "fd"]) {
         Sort::Resource
     } else if has(&["latency", "duration", "response_time"]) {
@@ -30,10 +33,15 @@ fn sort_of(metric: &str) -> Sort {
         Sort::Successes
     } else if has(&["error", "fail", "restart", "oom"]) {
         Sort::Errors
+    } else if is(&["p50", "p75", "p90", "p95", "p99", "p999", "lag"]) {
+        Sort::Latency
     } else {
         Sort::Load
     }
 }
+
+/// Units of time at the end of a mean's name: `http_server_requests_seconds`, `upstream_rq_time`.
+const TIMES: [&str; 6] = ["seconds", "_ms", "_us", "_time", ".time", "millis"];
 
 /// What a series tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,22 +65,35 @@ pub struct Reading<'a> {
     pub tells: Tells,
     /// It counts what went wrong.
     pub failed: bool,
+    pub sort: Sort,
     pub points: Cow<'a, [(i64, f64)]>,
 }
 
 impl Reading<'_> {
-    pub fn sort(&self) -> Sort {
-        match self.tells {
-            _ if self.failed => Sort::Errors,
-            // What a counter counts says its name: seconds of a processor, restarts.
-            Tells::Count if !split(self.title).0.ends_with("_total") => Sort::Load,
-            _ => sort_of(self.name),
-        }
-    }
-
     /// Of requests that it makes, not of those that it answers.
     pub fn of_client(&self) -> bool {
-        self.name.contains("client")
+        self.says(&["client"])
+    }
+
+    /// Of requests, as frameworks and proxies call them: `grpc_server_handled`, `rpc.server.duration`, `upstream_rq`.
+    pub fn of_requests(&self) -> bool {
+        self.says(&["request", "response", "rpc", "_rq"]) && !self.says(&["bytes", "size"])
+    }
+
+    fn says(&self, words: &[&str]) -> bool {
+        let name = self.name.to_ascii_lowercase();
+        words.iter().any(|word| name.contains(word))
+    }
+
+    fn find_sort(&self) -> Sort {
+        let name = self.name.to_ascii_lowercase();
+        match (self.tells, sort_of(&name)) {
+            _ if self.failed => Sort::Errors,
+            // What a counter counts says its name: seconds of a processor, restarts.
+            (Tells::Count, _) if !split(self.title).0.ends_with("_total") => Sort::Load,
+            (Tells::MeanOf(_), Sort::Load) if TIMES.iter().any(|unit| name.ends_with(unit)) => Sort::Latency,
+            (_, sort) => sort,
+        }
     }
 }
 
@@ -90,6 +111,9 @@ pub fn read(series: &[CaseSeries]) -> Vec<Reading<'_>> {
             readings[i].failed = false;
         }
     }
+    for reading in &mut readings {
+        reading.sort = reading.find_sort();
+    }
     readings
 }
 
@@ -102,14 +126,15 @@ fn reading(s: &CaseSeries) -> Option<Reading<'_>> {
         Some(_) => Tells::Count,
     };
     let name = name.unwrap_or(whole);
-    let failed =
-        tells == Tells::Count && (["error", "fail"].iter().any(|word| name.contains(word)) || is_5xx(labels));
+    let wrong = |name: &str| ["error", "fail"].iter().any(|word| name.contains(word));
+    let failed = tells == Tells::Count && (wrong(&name.to_ascii_lowercase()) || is_failure(labels));
     Some(Reading {
         service: s.service,
         title: &s.metric,
         name,
         tells,
         failed,
+        sort: Sort::Load,
         points: Cow::Borrowed(&s.points),
     })
 }
@@ -124,12 +149,30 @@ fn split(title: &str) -> (&str, &str) {
     title.find('{').map_or((title, ""), |at| title.split_at(at))
 }
 
-/// Whether the labels say that a server failed: `code="503"`, `http_response_status_code="500"`, `status="5xx"`.
-fn is_5xx(labels: &str) -> bool {
+/// Codes of gRPC by which a server says that it failed; others blame the request:
+/// <https://grpc.io/docs/guides/status-codes/>.
+const GRPC: [(&str, &str); 6] = [
+    ("2", "unknown"),
+    ("4", "deadlineexceeded"),
+    ("8", "resourceexhausted"),
+    ("13", "internal"),
+    ("14", "unavailable"),
+    ("15", "dataloss"),
+];
+
+/// Whether the labels say that a server failed: `code="503"`, `http_response_status_code="500"`, `status="5xx"`,
+/// `response_code_class="5"`, `grpc_code="Unavailable"`, `classification="failure"`.
+fn is_failure(labels: &str) -> bool {
     labels.trim_matches(['{', '}']).split(',').filter_map(|label| label.split_once("=\"")).any(
         |(key, value)| {
-            let value = value.trim_end_matches('"');
-            (key.ends_with("code") || key.ends_with("status")) && value.len() == 3 && value.starts_with('5')
+            let value = value.trim_end_matches('"').to_ascii_lowercase().replace('_', "");
+            let is_5xx = value.len() == 3 && value.starts_with('5');
+            match key {
+                "classification" => value == "failure",
+                _ if key.contains("grpc") => GRPC.iter().any(|(n, word)| *n == value || *word == value),
+                _ if key.ends_with("code_class") => value == "5",
+                _ => (key.ends_with("code") || key.ends_with("status")) && is_5xx,
+            }
         },
     )
 }
@@ -191,9 +234,39 @@ mod tests {
             ("http_request_duration_seconds_count", Sort::Load),
         ];
         for (metric, sort) in sorts {
-            assert_eq!(read(&[series(metric, &[1.0])])[0].sort(), sort, "{metric}");
+            assert_eq!(read(&[series(metric, &[1.0])])[0].sort, sort, "{metric}");
         }
-        assert!(is_5xx(r#"{method="GET",http_response_status_code="500"}"#) && is_5xx(r#"{status="5xx"}"#));
-        assert!(!is_5xx(r#"{code="200",size="512"}"#) && !is_5xx(""));
+        for failed in [
+            r#"{method="GET",http_response_status_code="500"}"#,
+            r#"{status="5xx"}"#,
+            r#"{envoy_response_code_class="5"}"#,
+            r#"{grpc_code="DeadlineExceeded",grpc_method="Pay"}"#,
+            r#"{rpc_grpc_status_code="14"}"#,
+            r#"{classification="failure"}"#,
+        ] {
+            assert!(is_failure(failed), "{failed}");
+        }
+        for well in
+            [r#"{code="200",size="512"}"#, r#"{grpc_code="NotFound"}"#, r#"{rpc_grpc_status_code="5"}"#, ""]
+        {
+            assert!(!is_failure(well), "{well}");
+        }
+    }
+
+    #[test]
+    fn times_are_known_by_their_units_and_by_what_people_call_them() {
+        let mean = |name: &str| {
+            let all = ["sum", "count"].map(|end| series(&format!("{name}_{end}"), &[1.0]));
+            read(&all)[1].sort
+        };
+        for name in ["http_server_requests_seconds", "istio_request_time", "rpc_ms", "Pause.millis"] {
+            assert_eq!(mean(name), Sort::Latency, "{name}");
+        }
+        assert_eq!(mean("http_response_size_bytes"), Sort::Load);
+        let sort = |name: &str| read(&[series(name, &[1.0])])[0].sort;
+        assert_eq!(sort("checkout_p99"), Sort::Latency);
+        assert_eq!(sort("CPUUtilization"), Sort::Resource);
+        assert_eq!(sort("feature_flags"), Sort::Load);
+        assert_eq!(sort("process_start_time_seconds"), Sort::Load);
     }
 }

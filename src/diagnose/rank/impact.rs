@@ -140,7 +140,7 @@ impl<'a> Asked<'a> {
     fn of(all: &'a [Reading<'a>], of: &[&'a Reading<'a>]) -> Self {
         let own = || of.iter().copied().filter(|r| !r.of_client());
         let means = own().filter_map(|mean| match mean.tells {
-            Tells::MeanOf(count) if kind_of(mean.name) == Some(Unit::Seconds) => Some((mean, &all[count])),
+            Tells::MeanOf(count) if mean.sort == Sort::Latency => Some((mean, &all[count])),
             _ => None,
         });
         let means: Vec<_> = means.collect();
@@ -153,20 +153,26 @@ impl<'a> Asked<'a> {
             most.map(|most| most.name)
         };
         let counted: Vec<_> = match means.is_empty() {
-            true => own().filter(|r| r.tells == Tells::Count && r.name.contains("request")).collect(),
+            true => own().filter(|r| r.tells == Tells::Count && r.of_requests()).collect(),
             false => means.iter().map(|m| m.1).collect(),
         };
-        let name = busiest(&counted);
+        // Pauses and batch jobs have means of time too.
+        let of_requests: Vec<_> = counted.iter().copied().filter(|r| r.of_requests()).collect();
+        let name = busiest(if of_requests.is_empty() { &counted } else { &of_requests });
         let of_it = |r: &&'a Reading<'a>| r.tells == Tells::Count && Some(r.name) == name;
         let mut requests: Vec<_> = own().filter(of_it).collect();
         if requests.is_empty() {
-            let one = |r: &&Reading<'_>| r.tells == Tells::Itself && r.name.contains("request");
-            requests.extend(own().find(|r| one(r) && r.sort() == Sort::Load));
+            let one = |r: &&Reading<'_>| r.tells == Tells::Itself && r.of_requests();
+            requests.extend(own().find(|r| one(r) && r.sort == Sort::Load));
         }
-        let failed = own().filter(|r| r.failed && (of_it(r) || r.name.contains("request")));
+        let failed = own().filter(|r| r.failed && (of_it(r) || r.of_requests()));
         let level = |unit: Unit| {
             let mean = |r: &Reading<'_>| ["avg", "mean"].iter().any(|word| r.name.contains(word));
-            let of_unit = own().filter(|r| r.tells == Tells::Itself && kind_of(r.name) == Some(unit));
+            let is = |r: &Reading<'_>| match r.sort {
+                Sort::Latency => unit == Unit::Seconds,
+                _ => kind_of(r.name) == Some(unit),
+            };
+            let of_unit = own().filter(|r| r.tells == Tells::Itself && is(r));
             of_unit.min_by_key(|r| !mean(r))
         };
         Self {

@@ -48,10 +48,10 @@ impl<'a> Judged<'a> {
         let typical = typical.into_iter().map(|(of, v)| (of, quantile(&sorted(v), 0.5))).collect();
         let counts = |r: &&Reading<'_>| {
             // A node's load is its tenants' together.
-            if r.sort() == Sort::Load || r.name.starts_with("node_") {
+            if r.sort == Sort::Load || r.name.starts_with("node_") {
                 return false;
             }
-            if r.sort() != Sort::Resource && (flows || traced.contains(&r.service)) {
+            if r.sort != Sort::Resource && (flows || traced.contains(&r.service)) {
                 return false;
             }
             // Where requests are traced, a service that none of them passed isn't their cause; whom one of theirs calls without
@@ -74,7 +74,7 @@ impl<'a> Judged<'a> {
                 continue;
             }
             let typical = self.typical.get(&fleet(r)).copied().unwrap_or(0.0);
-            let away = away(&reference, &window, r.sort(), typical);
+            let away = away(&reference, &window, r.sort, typical);
             *looks.entry(r.service).or_default() += 1.0;
             let nats = match self.leaps.get(&fleet(r)) {
                 Some(leaps) => -((-away.nats()).exp() + leaps.share(away.z)).ln(),
@@ -106,7 +106,7 @@ impl<'a> Judged<'a> {
 type Fleet<'a> = (&'a str, Sort);
 
 fn fleet<'a>(r: &'a Reading<'_>) -> Fleet<'a> {
-    (r.name, r.sort())
+    (r.name, r.sort)
 }
 
 /// How far a series is from its reference.
@@ -176,7 +176,7 @@ fn leaps<'a>(
             let others = s.points[..cut].iter().filter(|p| !(part[0].0..=part[window - 1].0).contains(&p.0));
             let [part, others] =
                 [sorted(part.iter().map(|p| p.1).collect()), sorted(others.map(|p| p.1).collect())];
-            leaps.push(away(&others, &part, s.sort(), typical).z);
+            leaps.push(away(&others, &part, s.sort, typical).z);
         }
     }
     all.values_mut().for_each(|leaps| leaps.0.sort_by(f64::total_cmp));

@@ -1,7 +1,7 @@
 //! Samples for a recording: what Prometheus would have answered to the watches of the settings, asked as a range instead of
 //! again and again.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
@@ -10,9 +10,9 @@ use super::bounds::Bounds;
 use crate::{
     config::{self, Settings, Watch},
     http_client,
-    intake::watches,
+    intake::watches::{self, News},
     model::Sample,
-    prometheus_api::{ApiError, PrometheusApi, Series, Span},
+    prometheus_api::{ApiError, PrometheusApi, Series, Span, sampled::Asks},
     replay::{Files, Kind, Lines},
 };
 
@@ -28,7 +28,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Recorded {
     pub samples: u64,
-    /// Values that are no finite numbers, and values of series that name no service: a watch does not take them either.
+    /// Values that are no finite numbers, and values of series that name no service or that only their metric's name tells from
+    /// another: a watch does not take them either.
     pub left_out: u64,
     /// Watches to which there was no answer at all.
     pub empty: Vec<String>,
@@ -72,12 +73,14 @@ async fn one(
     let next_step = |at: Timestamp| (at.as_millisecond() + step * 1000 - 1).div_euclid(step * 1000) * step;
     let (mut start, end) = (next_step(from), next_step(to));
     let (mut steps, mut left_out) = (MOST_STEPS, 0);
+    let (mut asks, mut news) = (Asks::default(), News::default());
     while start < end {
         let count = steps.min((end - start) / step);
         let span = Span { start, end: start + (count - 1) * step, step: step.unsigned_abs() };
-        match bounds.wait(ask(prometheus, &watch.query, span)).await? {
+        match bounds.wait(ask(prometheus, &watch.query, span, &mut asks)).await? {
             Ok(series) => {
-                let (samples, out) = samples(watch, series);
+                let (mut samples, out) = samples(watch, series);
+                samples.retain(|sample| sample.at >= from && news.is(sample));
                 bounds.take(samples.len() as u64)?;
                 samples.iter().try_for_each(|sample| file.add(sample))?;
                 left_out += out;
@@ -99,13 +102,19 @@ enum Refused {
 }
 
 /// Asks, and again if Prometheus is unwell.
-async fn ask(prometheus: &PrometheusApi<'_>, query: &str, span: Span) -> Result<Vec<Series>, Refused> {
+async fn ask(
+    prometheus: &PrometheusApi<'_>,
+    query: &str,
+    span: Span,
+    asks: &mut Asks,
+) -> Result<Vec<Series>, Refused> {
     let mut tries = 0;
     loop {
         tries += 1;
-        let asked = tokio::time::timeout(PATIENCE, prometheus.range(query, span)).await;
+        let asked = tokio::time::timeout(PATIENCE, prometheus.range(&asks.question(query), span)).await;
         let error = match asked {
-            Ok(Ok(series)) => return Ok(series),
+            Ok(Ok(series)) if asks.again(Ok(&series)) => continue,
+            Ok(Ok(series)) => return Ok(asks.read(series)),
             Ok(Err(error)) => error,
             Err(_) => {
                 let patience = humantime::format_duration(PATIENCE);
@@ -118,6 +127,7 @@ async fn ask(prometheus: &PrometheusApi<'_>, query: &str, span: Span) -> Result<
             ApiError::Refused(ref why) if why.contains("too many samples") => {
                 return Err(Refused::TooMuch(anyhow!("Prometheus {error}")));
             }
+            error if asks.again(Err(&error)) => {}
             error if error.is_its_fault() && tries < TRIES => tokio::time::sleep(PAUSE).await,
             error => return Err(Refused::For(anyhow!("Prometheus {error}"))),
         }
@@ -127,8 +137,10 @@ async fn ask(prometheus: &PrometheusApi<'_>, query: &str, span: Span) -> Result<
 /// The samples of an answer in the order of their times, and how many values are none.
 fn samples(watch: &Watch, series: Vec<Series>) -> (Vec<Sample>, u64) {
     let (mut all, mut left_out) = (Vec::new(), 0);
+    let mut told = HashSet::new();
     for Series { metric, values } in series {
-        let Ok((service, labels)) = watches::identity(watch, metric) else {
+        let identity = watches::identity(watch, metric).ok().filter(|series| told.insert(series.clone()));
+        let Some((service, labels)) = identity else {
             left_out += values.len() as u64;
             continue;
         };
@@ -171,9 +183,10 @@ mod tests {
             ),
             series(r#"{"job":"pay"}"#, &[(10.0, "-3"), (30.0, "+Inf")]),
             series("{}", &[(10.0, "1"), (20.0, "1")]),
+            series(r#"{"__name__":"y","job":"shop","code":"500"}"#, &[(10.0, "7")]),
         ];
         let (samples, left_out) = samples(&watch, answer);
-        assert_eq!(left_out, 4, "two that are not finite, two of no service");
+        assert_eq!(left_out, 5, "two that are not finite, two of no service, and one of another metric");
         let told: Vec<String> = samples
             .iter()
             .map(|s| format!("{} {} {} {}", s.at, s.service, s.labels.len(), s.value))
