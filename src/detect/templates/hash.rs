@@ -10,9 +10,21 @@ pub fn hash(bytes: &[u8]) -> u64 {
     for chunk in chunks {
         state = fold(state ^ u64::from_le_bytes(*chunk));
     }
-    let mut tail = [0; 8];
-    tail[..rest.len()].copy_from_slice(rest);
-    fold(state ^ u64::from_le_bytes(tail))
+    fold(state ^ little_endian(rest))
+}
+
+/// Up to seven bytes as a number, read by few loads, which may overlap: words are short, and a copy of each would cost more than
+/// all else here.
+fn little_endian(bytes: &[u8]) -> u64 {
+    let at = |i: usize| u64::from(bytes[i]) << (8 * i);
+    match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        (Some(first), Some(last)) => {
+            let last = u64::from(u32::from_le_bytes(*last)) << (8 * (bytes.len() - 4));
+            u64::from(u32::from_le_bytes(*first)) | last
+        }
+        _ if bytes.is_empty() => 0,
+        _ => at(0) | at(bytes.len() / 2) | at(bytes.len() - 1),
+    }
 }
 
 /// The hash of a word whatever its digits.
@@ -37,4 +49,19 @@ pub const fn unmix(mut x: u64) -> u64 {
     x = (x ^ (x >> 31) ^ (x >> 62)).wrapping_mul(0x3196_42b2_d24d_8ec3);
     x = (x ^ (x >> 27) ^ (x >> 54)).wrapping_mul(0x96de_1b17_3f11_9089);
     x ^ (x >> 30) ^ (x >> 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_bytes_count_as_they_stand() {
+        let bytes = [1, 2, 3, 4, 5, 6, 7];
+        for n in 0..=bytes.len() {
+            let mut padded = [0; 8];
+            padded[..n].copy_from_slice(&bytes[..n]);
+            assert_eq!(little_endian(&bytes[..n]), u64::from_le_bytes(padded), "{n}");
+        }
+    }
 }

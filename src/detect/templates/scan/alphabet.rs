@@ -25,7 +25,37 @@ const fn classes() -> [u8; 256] {
     table
 }
 
+/// Bytes that do more than belong to a word, or do not belong to it.
+const MARKED: u8 = 0x80;
+
+/// Classes of bytes, those of words marked where they do more.
+const fn letters() -> [u8; 256] {
+    let mut table = classes();
+    let mut i = 0;
+    while i < 256 {
+        if table[i] & (SPACE | DELIM | STOP) != 0 || matches!(i as u8, b'.' | b'/' | b'\\' | b'@' | b'$') {
+            table[i] |= MARKED;
+        }
+        i += 1;
+    }
+    table
+}
+
 static CLASS: [u8; 256] = classes();
+static LETTERS: [u8; 256] = letters();
+
+/// How many bytes just belong to a word, and the classes of those.
+pub fn letters_of(text: &[u8]) -> (usize, u8) {
+    let mut flags = 0;
+    for (i, byte) in text.iter().enumerate() {
+        let sort = LETTERS[*byte as usize];
+        if sort & MARKED != 0 {
+            return (i, flags);
+        }
+        flags |= sort;
+    }
+    (text.len(), flags)
+}
 
 pub fn class(b: u8) -> u8 {
     CLASS[b as usize]

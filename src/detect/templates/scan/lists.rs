@@ -199,31 +199,33 @@ impl Cursor<'_> {
 /// Drops the last group of tokens when it says the same as the one before: a list of any length has one shape.
 fn repeated(tokens: &mut Vec<Token>, line: &[u8]) {
     let n = tokens.len();
-    let Some(Token { kind, hash: last, start, .. }) = tokens.last().copied() else { return };
-    let closes = kind == Kind::Punct && matches!(line[start as usize], b')' | b']');
-    let longest = if closes { MAX_BRACKETED } else { MAX_PERIOD };
-    for k in 1..=longest.min(n / 2) {
-        if tokens[n - 1 - k].hash == last {
-            let (before, group) = tokens[n - 2 * k..].split_at(k);
-            if group.iter().any(|t| t.kind == Kind::Var)
-                && group.iter().zip(before).all(|(a, b)| a.hash == b.hash)
-            {
-                tokens.truncate(n - k);
-                return;
-            }
+    let Some((Token { kind, hash: last, start, .. }, before)) = tokens.split_last() else { return };
+    let closes = *kind == Kind::Punct && matches!(line[*start as usize], b')' | b']');
+    let longest = if closes { MAX_BRACKETED } else { MAX_PERIOD }.min(n / 2);
+    // Where the last token stood before, the nearest first.
+    for (token, back) in before.iter().rev().take(longest + 1).zip(1..) {
+        if token.hash != *last {
+            continue;
         }
-        if n > 2 * k && tokens[n - 2 - k].hash == last {
-            let separator = &tokens[n - k - 1];
-            let group = &tokens[n - k..];
-            let before = &tokens[n - 2 * k - 1..n - k - 1];
-            if separator.kind == Kind::Punct
-                && matches!(line[separator.start as usize], b',' | b';' | b'|' | b'-')
-                && group.iter().any(|t| t.kind == Kind::Var)
-                && group.iter().zip(before).all(|(a, b)| a.hash == b.hash)
+        // Behind a mark between the groups, they are shorter by one.
+        for (k, between) in [(back - 1, 1), (back, 0)] {
+            if (1..=longest).contains(&k)
+                && n >= 2 * k + between
+                && (between == 0 || parts(&tokens[n - k - 1], line))
+                && is_again(&tokens[n - k..], &tokens[n - 2 * k - between..n - k - between])
             {
-                tokens.truncate(n - k - 1);
+                tokens.truncate(n - k - between);
                 return;
             }
         }
     }
+}
+
+/// A mark between items of a list.
+fn parts(separator: &Token, line: &[u8]) -> bool {
+    separator.kind == Kind::Punct && matches!(line[separator.start as usize], b',' | b';' | b'|' | b'-')
+}
+
+fn is_again(group: &[Token], before: &[Token]) -> bool {
+    group.iter().any(|t| t.kind == Kind::Var) && group.iter().zip(before).all(|(a, b)| a.hash == b.hash)
 }

@@ -24,6 +24,11 @@ const REASONS: [&[u8]; 2] = [b"reason", b"cause"];
 /// Labels before a statement of a query language, which is the rest of the line.
 const QUERIES: [&[u8]; 3] = [b"statement", b"query", b"sql"];
 
+/// A mark of `<`, `>=`, `!=`, `~=`.
+pub(super) fn is_relation(byte: u8) -> bool {
+    matches!(byte, b'<' | b'>' | b'=' | b'!' | b'~')
+}
+
 impl Cursor<'_> {
     /// Where a value ends that begins with the word that was read, by how such values are printed.
     pub(super) fn printed(&self, start: usize, end: usize, value: Value) -> Option<usize> {
@@ -215,7 +220,7 @@ impl Cursor<'_> {
         (is && says_more).then_some(start + end + 1)
     }
 
-    /// Where requirements of versions end: `>=1.2`, `>= 1.21.1, <3`, `!=2.*,~=2.4`.
+    /// Where requirements of versions end, which begin with a mark: `>=1.2`, `>= 1.21.1, <3`, `!=2.*,~=2.4`.
     pub(super) fn versions(&self, start: usize) -> Option<usize> {
         let (mut at, mut end, mut several, mut dots) = (start, start, false, false);
         if start > 0 && matches!(self.line[start - 1], b'-' | b'=') {
@@ -223,7 +228,7 @@ impl Cursor<'_> {
         }
         loop {
             let mark = at;
-            while matches!(self.byte(at), b'<' | b'>' | b'=' | b'!' | b'~') && at < mark + 2 {
+            while is_relation(self.byte(at)) && at < mark + 2 {
                 at += 1;
             }
             match &self.line[mark..at] {

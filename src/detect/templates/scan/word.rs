@@ -5,8 +5,9 @@ use super::{
     Cursor, Kind, Value,
     alphabet::{
         ALPHA, DAYS, DELIM, DIGIT, MONTHS, SPACE, STOP, class, constant_name, exception_name, hexadecimal,
-        is_rate, is_unit, is_word,
+        is_rate, is_unit, is_word, letters_of,
     },
+    printed::is_relation,
 };
 
 /// What a word is made of.
@@ -72,7 +73,9 @@ impl Cursor<'_> {
         }
         // `shop>=1.2`, `shop!=2.*`: a name and the versions of it that are wanted; `!=2.*` alone.
         let marks = full - usize::from(matches!(self.line[full - 1], b'~' | b'!'));
-        if let Some(close) = self.versions(marks) {
+        if is_relation(self.byte(marks))
+            && let Some(close) = self.versions(marks)
+        {
             return self.value_until(close);
         }
         if odd && self.line[start..end].contains(&b'\\') {
@@ -149,23 +152,23 @@ impl Cursor<'_> {
             self.at = text;
             return;
         }
+        // Few words follow a bracket, and what asks of such is not asked of the others.
+        let opened = start > 0 && matches!(self.line[start - 1], b'<' | b'[' | b'(');
         let kind = if key {
             return self.numbered_key(start, end);
         } else if variable
             || self.calendar(word, end)
             || self.host(start, end)
             || is_name(word, dots)
-            || self.index(start, end)
-            || self.angled(start, end)
-            || self.speaker(start, end)
+            || (opened && (self.index(start, end) || self.angled(start, end) || self.speaker(start, end)))
             || (dots == 1 && self.file_or_host(start, end))
         {
             Kind::Var
         } else if (value != Value::No && self.byte(end) != b'(')
             || (value == Value::Assigned && full == end && self.closing(end).is_some())
             || (dots > 1 && !exception_name(word))
-            || self.argument(start, end)
-            || self.counted(end)
+            || (opened && self.argument(start, end))
+            || (self.byte(end) == b'[' && self.counted(end))
         {
             Kind::Suspect
         } else {
@@ -206,6 +209,12 @@ impl Cursor<'_> {
     fn read_word(&self, start: usize) -> (Read, usize, bool) {
         let (mut read, mut end, mut leader) = (Read::default(), start, false);
         while end < self.to {
+            let (letters, flags) = letters_of(&self.line[end..self.to]);
+            read.flags |= flags;
+            end += letters;
+            if end == self.to {
+                break;
+            }
             let byte = self.line[end];
             let sort = class(byte);
             if sort & (DELIM | SPACE | STOP) != 0 {
@@ -324,13 +333,13 @@ impl Cursor<'_> {
             }
     }
 
-    /// `worker[7]`: one of several.
+    /// `worker[7]`, up to the bracket: one of several.
     fn counted(&self, end: usize) -> bool {
         let mut at = end + 1;
         while class(self.byte(at)) == DIGIT {
             at += 1;
         }
-        self.byte(end) == b'[' && at > end + 1 && self.byte(at) == b']'
+        at > end + 1 && self.byte(at) == b']'
     }
 
     /// `Nov 21 10:00:00 web sshd[7]: …`: the host, between the time and what tells (RFC 3164).
