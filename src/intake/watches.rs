@@ -72,16 +72,29 @@ async fn ask_again_and_again(mut puller: Puller, cancel: CancellationToken) {
     }
 }
 
-/// The service that a series of a watch's answer is about, and the labels that tell it from the others; why it is about none.
-pub fn identity(watch: &Watch, mut metric: Labels) -> Result<(String, Labels), String> {
-    let named = match watch.service_label.as_str() {
-        "" => Some(watch.service.clone()),
-        label => metric.get(label).cloned(),
-    };
-    let service = logs::name(named.map(Into::into))
-        .ok_or_else(|| format!("a series has no label {}", watch.service_label))?;
-    metric.remove("__name__");
-    Ok((service, metric))
+/// A service, and the labels that tell a series of it from the others.
+type Identity = (String, Labels);
+
+/// Whom the series of one answer are about.
+#[derive(Default)]
+pub struct Identities(HashSet<Identity>);
+
+impl Identities {
+    /// That of the next series; why it has none.
+    pub fn next(&mut self, watch: &Watch, mut metric: Labels) -> Result<Identity, String> {
+        let named = match watch.service_label.as_str() {
+            "" => Some(watch.service.clone()),
+            label => metric.get(label).cloned(),
+        };
+        let service = logs::name(named.map(Into::into))
+            .ok_or_else(|| format!("a series has no label {}", watch.service_label))?;
+        metric.remove("__name__");
+        let identity = (service, metric);
+        match self.0.insert(identity.clone()) {
+            true => Ok(identity),
+            false => Err("only its name tells a series from another: each metric needs a watch".into()),
+        }
+    }
 }
 
 /// A service that is missing for so long is taken for gone.
@@ -180,12 +193,9 @@ impl Puller {
 
     fn samples(&self, answer: Vec<Series>, now: Timestamp) -> Parsed<Sample> {
         let mut parsed = Parsed { records: vec![], rejected: 0, errors: vec![], replaced: 0, cut: 0 };
-        let mut told = HashSet::new();
+        let mut identities = Identities::default();
         for (index, Series { metric, values }) in answer.into_iter().enumerate() {
-            let series = identity(&self.watch, metric).and_then(|series| match told.insert(series.clone()) {
-                true => Ok(series),
-                false => Err("only its name tells a series from another: each metric needs a watch".into()),
-            });
+            let series = identities.next(&self.watch, metric);
             for value in values {
                 match series.clone().and_then(|series| self.sample(series, value, now)) {
                     Ok(sample) => parsed.records.push(sample),
@@ -198,7 +208,7 @@ impl Puller {
 
     fn sample(
         &self,
-        (service, labels): (String, Labels),
+        (service, labels): Identity,
         (at, value): (f64, String),
         now: Timestamp,
     ) -> Result<Sample, String> {

@@ -31,18 +31,15 @@ impl Asks {
 
     /// Learns from an answer. Whether to ask again, in another way.
     pub fn again(&mut self, answer: Result<&[Series], &ApiError>) -> bool {
-        let before = *self;
-        *self = match (before, answer) {
-            (Self::Unknown, Ok([])) => Self::Unknown,
-            (Self::Unknown, Ok(answer)) => match answer.iter().all(is_sample) {
-                true => Self::Samples,
-                false => Self::Values,
-            },
+        let (asks, again) = match (*self, answer) {
+            (Self::Unknown, Ok(answer @ [_, ..])) if answer.iter().all(is_sample) => (Self::Samples, true),
+            (Self::Unknown, Ok([_, ..])) => (Self::Values, false),
             // Series that have nothing but their names to tell them apart have no names together with their times.
-            (Self::Samples, Err(ApiError::Refused(_) | ApiError::TooLong)) => Self::Values,
-            _ => before,
+            (Self::Samples, Err(ApiError::Refused(_) | ApiError::TooLong)) => (Self::Values, true),
+            (asks, _) => (asks, false),
         };
-        *self == Self::Samples && before == Self::Unknown || *self == Self::Values && before == Self::Samples
+        *self = asks;
+        again
     }
 
     /// What was answered to the question.

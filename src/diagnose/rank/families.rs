@@ -62,6 +62,8 @@ pub struct Reading<'a> {
     pub title: &'a str,
     /// Of the family: without labels and without `_sum`, `_count`, `_total`.
     pub name: &'a str,
+    /// The same in small letters, for the words in it.
+    lower: Cow<'a, str>,
     pub tells: Tells,
     /// It counts what went wrong.
     pub failed: bool,
@@ -81,17 +83,17 @@ impl Reading<'_> {
     }
 
     fn says(&self, words: &[&str]) -> bool {
-        let name = self.name.to_ascii_lowercase();
-        words.iter().any(|word| name.contains(word))
+        words.iter().any(|word| self.lower.contains(word))
     }
 
     fn find_sort(&self) -> Sort {
-        let name = self.name.to_ascii_lowercase();
-        match (self.tells, sort_of(&name)) {
+        match (self.tells, sort_of(&self.lower)) {
             _ if self.failed => Sort::Errors,
             // What a counter counts says its name: seconds of a processor, restarts.
             (Tells::Count, _) if !split(self.title).0.ends_with("_total") => Sort::Load,
-            (Tells::MeanOf(_), Sort::Load) if TIMES.iter().any(|unit| name.ends_with(unit)) => Sort::Latency,
+            (Tells::MeanOf(_), Sort::Load) if TIMES.iter().any(|unit| self.lower.ends_with(unit)) => {
+                Sort::Latency
+            }
             (_, sort) => sort,
         }
     }
@@ -126,12 +128,17 @@ fn reading(s: &CaseSeries) -> Option<Reading<'_>> {
         Some(_) => Tells::Count,
     };
     let name = name.unwrap_or(whole);
-    let wrong = |name: &str| ["error", "fail"].iter().any(|word| name.contains(word));
-    let failed = tells == Tells::Count && (wrong(&name.to_ascii_lowercase()) || is_failure(labels));
+    let lower = match name.bytes().any(|b| b.is_ascii_uppercase()) {
+        true => Cow::Owned(name.to_ascii_lowercase()),
+        false => Cow::Borrowed(name),
+    };
+    let wrong = ["error", "fail"].iter().any(|word| lower.contains(word));
+    let failed = tells == Tells::Count && (wrong || is_failure(labels));
     Some(Reading {
         service: s.service,
         title: &s.metric,
         name,
+        lower,
         tells,
         failed,
         sort: Sort::Load,

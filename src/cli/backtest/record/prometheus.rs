@@ -1,7 +1,7 @@
 //! Samples for a recording: what Prometheus would have answered to the watches of the settings, asked as a range instead of
 //! again and again.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use super::bounds::Bounds;
 use crate::{
     config::{self, Settings, Watch},
     http_client,
-    intake::watches::{self, News},
+    intake::watches::{Identities, News},
     model::Sample,
     prometheus_api::{ApiError, PrometheusApi, Series, Span, sampled::Asks},
     replay::{Files, Kind, Lines},
@@ -108,9 +108,8 @@ async fn ask(
     span: Span,
     asks: &mut Asks,
 ) -> Result<Vec<Series>, Refused> {
-    let mut tries = 0;
+    let mut tries = 1;
     loop {
-        tries += 1;
         let asked = tokio::time::timeout(PATIENCE, prometheus.range(&asks.question(query), span)).await;
         let error = match asked {
             Ok(Ok(series)) if asks.again(Ok(&series)) => continue,
@@ -128,7 +127,10 @@ async fn ask(
                 return Err(Refused::TooMuch(anyhow!("Prometheus {error}")));
             }
             error if asks.again(Err(&error)) => {}
-            error if error.is_its_fault() && tries < TRIES => tokio::time::sleep(PAUSE).await,
+            error if error.is_its_fault() && tries < TRIES => {
+                tries += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
             error => return Err(Refused::For(anyhow!("Prometheus {error}"))),
         }
     }
@@ -137,10 +139,9 @@ async fn ask(
 /// The samples of an answer in the order of their times, and how many values are none.
 fn samples(watch: &Watch, series: Vec<Series>) -> (Vec<Sample>, u64) {
     let (mut all, mut left_out) = (Vec::new(), 0);
-    let mut told = HashSet::new();
+    let mut identities = Identities::default();
     for Series { metric, values } in series {
-        let identity = watches::identity(watch, metric).ok().filter(|series| told.insert(series.clone()));
-        let Some((service, labels)) = identity else {
+        let Ok((service, labels)) = identities.next(watch, metric) else {
             left_out += values.len() as u64;
             continue;
         };
