@@ -4,6 +4,7 @@ use super::{
     super::hash::{VAR_HASH, hash},
     Cursor, Kind, Token,
     alphabet::{SPACE, class, is_unit},
+    said,
 };
 
 /// The longest group of tokens whose repetition is seen, and the same of groups that end with a bracket.
@@ -56,6 +57,8 @@ impl Cursor<'_> {
             _ => hash(&self.line[start..end]),
         };
         self.s.first_text |= matches!(kind, Kind::Word | Kind::Suspect);
+        let is_new = self.s.said & said(hash) == 0;
+        self.s.said |= said(hash);
         let caps = matches!(kind, Kind::Word | Kind::Suspect)
             && end > start + 1
             && !self.line[start..end].iter().any(|b| b.is_ascii_lowercase() || *b >= 0x80);
@@ -83,7 +86,7 @@ impl Cursor<'_> {
             self.listed();
             self.restated();
         }
-        if !parts_head {
+        if !is_new && !parts_head {
             repeated(&mut self.s.tokens, self.line);
         }
     }
@@ -198,27 +201,32 @@ impl Cursor<'_> {
 
 /// Drops the last group of tokens when it says the same as the one before: a list of any length has one shape.
 fn repeated(tokens: &mut Vec<Token>, line: &[u8]) {
-    let n = tokens.len();
-    let Some((Token { kind, hash: last, start, .. }, before)) = tokens.split_last() else { return };
-    let closes = *kind == Kind::Punct && matches!(line[*start as usize], b')' | b']');
-    let longest = if closes { MAX_BRACKETED } else { MAX_PERIOD }.min(n / 2);
+    let Some((last, before)) = tokens.split_last() else { return };
+    let closes = last.kind == Kind::Punct && matches!(line[last.start as usize], b')' | b']');
+    let longest = if closes { MAX_BRACKETED } else { MAX_PERIOD }.min(tokens.len() / 2);
     // Where the last token stood before, the nearest first.
-    for (token, back) in before.iter().rev().take(longest + 1).zip(1..) {
-        if token.hash != *last {
-            continue;
-        }
-        // Behind a mark between the groups, they are shorter by one.
-        for (k, between) in [(back - 1, 1), (back, 0)] {
-            if (1..=longest).contains(&k)
-                && n >= 2 * k + between
-                && (between == 0 || parts(&tokens[n - k - 1], line))
-                && is_again(&tokens[n - k..], &tokens[n - 2 * k - between..n - k - between])
-            {
-                tokens.truncate(n - k - between);
-                return;
-            }
+    let near = &before[before.len().saturating_sub(longest + 1)..];
+    for (token, back) in near.iter().rev().zip(1..) {
+        if token.hash == last.hash
+            && let Some(length) = said_again(tokens, line, back, longest)
+        {
+            return tokens.truncate(length);
         }
     }
+}
+
+/// How many tokens are left without the last group of them, if it ends as the tokens do that lie so far back, and repeats those.
+#[inline(never)]
+fn said_again(tokens: &[Token], line: &[u8], back: usize, longest: usize) -> Option<usize> {
+    let n = tokens.len();
+    // Behind a mark between the groups, they are shorter by one.
+    [(back - 1, 1), (back, 0)].into_iter().find_map(|(k, between)| {
+        let is = (1..=longest).contains(&k)
+            && n >= 2 * k + between
+            && (between == 0 || parts(&tokens[n - k - 1], line))
+            && is_again(&tokens[n - k..], &tokens[n - 2 * k - between..n - k - between]);
+        is.then_some(n - k - between)
+    })
 }
 
 /// A mark between items of a list.

@@ -9,7 +9,7 @@ mod word;
 
 use memchr::memchr;
 
-use super::fields;
+use super::{fields, hash::VAR_HASH};
 use alphabet::{ALPHA, DELIM, DIGIT, SPACE, STOP, class, is_word};
 pub use alphabet::{exception_name, is_humped, is_level};
 
@@ -58,6 +58,8 @@ const MAX_GROUP: usize = 1024;
 #[derive(Default)]
 pub struct Scanner {
     tokens: Vec<Token>,
+    /// A bit for each hash among the tokens: most words are said for the first time, and repeat nothing.
+    said: u64,
     /// There was a word already.
     first_text: bool,
     /// The message of the last line without its escapes, where it had any.
@@ -70,6 +72,7 @@ impl Scanner {
     /// logfmt; and of the cause that a stack trace names last.
     pub fn scan(&mut self, line: &[u8]) -> &[Token] {
         self.tokens.clear();
+        self.said = said(VAR_HASH);
         self.first_text = false;
         self.unescaped = false;
         let mut text = std::mem::take(&mut self.text);
@@ -117,6 +120,11 @@ impl Scanner {
     fn part(&mut self, line: &[u8], at: usize, to: usize, spaced: bool) {
         Cursor { line, to, at, spaced, value: Value::No, text_until: usize::MAX, s: self }.run();
     }
+}
+
+/// The bit of a hash in [`Scanner::said`].
+fn said(hash: u64) -> u64 {
+    1 << (hash >> 58)
 }
 
 /// Where the first line begins and ends that is not empty.

@@ -8,6 +8,7 @@ use super::{
         is_rate, is_unit, is_word, letters_of,
     },
     printed::is_relation,
+    said,
 };
 
 /// What a word is made of.
@@ -262,6 +263,7 @@ impl Cursor<'_> {
         if let Some(last) = self.s.tokens.last_mut() {
             last.hash = numbered(&self.line[start..end]);
             last.numbered = true;
+            self.s.said |= said(last.hash);
         }
         self.at = end;
     }
