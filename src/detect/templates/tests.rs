@@ -232,6 +232,7 @@ fn what_comes_and_goes_in_a_value_does_not_make_a_template() {
             "failed (3: gone), client: a2, host: \"b2\", referrer: \"c\"",
         ],
         &["job 7 went NEW -> OPEN by a1", "job 8 went OPEN -> CLOSED by a2"],
+        &["red -> blue", "red -> blue, blue -> green"],
         &["got tool:all 1.2 now", "got tool:amd64 1.3 now"],
         &["ran (task 7, elm, ANY, 12 bytes) now", "ran (task 7, elm7, 12 bytes) now"],
         &["cut by age: Seg(at=1, size=2),Seg(at=3, size=4) (x7)", "cut by age: Seg(at=1, size=2) (x7)"],

@@ -57,7 +57,7 @@ impl Cursor<'_> {
             _ => hash(&self.line[start..end]),
         };
         self.s.first_text |= matches!(kind, Kind::Word | Kind::Suspect);
-        let is_new = self.s.said & said(hash) == 0;
+        let mut is_new = self.s.said & said(hash) == 0;
         self.s.said |= said(hash);
         let caps = matches!(kind, Kind::Word | Kind::Suspect)
             && end > start + 1
@@ -78,6 +78,7 @@ impl Cursor<'_> {
             && matches!(self.line[start - 2], b'>' | 0x92)
         {
             self.transition();
+            is_new = false;
         }
         if kind == Kind::Punct && matches!(self.line[start], b')' | b']') {
             if self.line[start] == b']' {
