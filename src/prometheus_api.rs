@@ -3,8 +3,6 @@
 //!
 //! A query is always one parameter, never a part of a URL's text. Callers bound the time, by the breaker or by themselves.
 
-pub mod sampled;
-
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, de::DeserializeOwned};
@@ -47,6 +45,15 @@ impl ApiError {
     pub fn is_its_fault(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Status(500.., _) | Self::Answer(_))
     }
+
+    /// Whether less may be had: the answer is too long, or beyond what Prometheus may load for one (`--query.max-samples`).
+    pub fn is_too_much(&self) -> bool {
+        match self {
+            Self::TooLong => true,
+            Self::Refused(why) => why.contains("too many samples"),
+            _ => false,
+        }
+    }
 }
 
 /// A series with its value at one time: seconds since the epoch, and the number as Prometheus writes it.
@@ -61,6 +68,13 @@ pub struct Sample {
 pub struct Series {
     pub metric: Labels,
     pub values: Vec<(f64, String)>,
+}
+
+impl Series {
+    /// It has the name of a metric, as what was scraped does, and what is computed does not.
+    pub fn is_scraped(&self) -> bool {
+        self.metric.contains_key("__name__")
+    }
 }
 
 impl From<Sample> for Series {
@@ -120,6 +134,19 @@ impl<'a> PrometheusApi<'a> {
         match self.ask(self.http.post(self.url("/api/v1/query_range")?).form(&form)).await? {
             Data::Matrix(series) => Ok(series),
             _ => Err(ApiError::WrongType("a range of values")),
+        }
+    }
+
+    /// What was scraped of a selector in so many seconds up to `at`, in seconds since the epoch, each sample at its own time: Prometheus
+    /// answers [`Self::instant`] and [`Self::range`] with the newest sample of up to five minutes ago, under the time of the question.
+    /// What is no selector is refused.
+    pub async fn scraped(&self, selector: &str, at: f64, seconds: u64) -> Result<Vec<Series>, ApiError> {
+        // The selector has lines of its own, for it may end with a comment.
+        let (query, at) = (format!("{selector}\n[{seconds}s]"), at.to_string());
+        let form = [("query", query.as_str()), ("time", &at)];
+        match self.ask(self.http.post(self.url("/api/v1/query")?).form(&form)).await? {
+            Data::Matrix(series) => Ok(series),
+            _ => Err(ApiError::WrongType("samples")),
         }
     }
 

@@ -55,7 +55,7 @@ pub struct Detect {
     pub save_every: Duration,
     pub bus: BusSettings,
     /// Questions put to Prometheus again and again; each answer is a sample. What it scraped counts once, at its own time.
-    /// Counters, and the sums and counts of histograms, are understood by their own names.
+    /// Counters, and the sums and counts of histograms, are understood by their own names, which `name_label: __name__` keeps.
     pub watches: Vec<Watch>,
 }
 
@@ -71,13 +71,16 @@ pub struct BusSettings {
     pub max_bytes: usize,
 }
 
-/// One PromQL question. An instant query; each element of its vector is one series. What Prometheus scraped counts once, at the time
-/// at which it did; what it computes (`rate(…)`), at the time of the question.
+/// One PromQL question. An instant query; each element of its vector is one series. Of what Prometheus scraped each sample counts once, at
+/// its own time; what it computes (`rate(…)`) counts at the time of the question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Watch {
     /// What the series are called in anomalies.
     pub name: String,
+    /// Or the label of the answer that says it: `__name__`, where one question is about several metrics.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name_label: String,
     pub query: String,
     /// The service that the answer is about.
     #[serde(default)]
@@ -193,6 +196,7 @@ mod tests {
         assert_eq!(problems, []);
         detect.watches = vec![Watch {
             name: "p99".into(),
+            name_label: String::new(),
             query: "up".into(),
             service: String::new(),
             service_label: String::new(),

@@ -27,7 +27,7 @@ use crate::{
     metrics,
     model::{Gap, Labels, Said, Sample},
     owned::Keeper,
-    prometheus_api::{ApiError, PrometheusApi, Series, sampled::Asks},
+    prometheus_api::{ApiError, PrometheusApi, Series},
 };
 
 /// What the watches need.
@@ -72,8 +72,14 @@ async fn ask_again_and_again(mut puller: Puller, cancel: CancellationToken) {
     }
 }
 
-/// A service, and the labels that tell a series of it from the others.
-type Identity = (String, Labels);
+/// What tells a series of a watch from the others.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Identity {
+    pub service: String,
+    /// What it is called.
+    pub name: String,
+    pub labels: Labels,
+}
 
 /// Whom the series of one answer are about.
 #[derive(Default)]
@@ -82,23 +88,31 @@ pub struct Identities(HashSet<Identity>);
 impl Identities {
     /// That of the next series; why it has none.
     pub fn next(&mut self, watch: &Watch, mut metric: Labels) -> Result<Identity, String> {
-        let named = match watch.service_label.as_str() {
-            "" => Some(watch.service.clone()),
-            label => metric.get(label).cloned(),
+        let label = |name: &str, given: &str| match name {
+            "" => Ok(given.to_owned()),
+            label => logs::name(metric.get(label).map(Into::into))
+                .ok_or_else(|| format!("a series has no label {label}")),
         };
-        let service = logs::name(named.map(Into::into))
-            .ok_or_else(|| format!("a series has no label {}", watch.service_label))?;
+        let service = label(&watch.service_label, &watch.service)?;
+        let name = label(&watch.name_label, &watch.name)?;
         metric.remove("__name__");
-        let identity = (service, metric);
+        let identity = Identity { service, name, labels: metric };
         match self.0.insert(identity.clone()) {
             true => Ok(identity),
-            false => Err("only its name tells a series from another: each metric needs a watch".into()),
+            false => {
+                Err("only its name tells a series from another: name_label: __name__ calls each by its own"
+                    .into())
+            }
         }
     }
 }
 
 /// A service that is missing for so long is taken for gone.
 const GONE_AFTER: Duration = Duration::from_secs(86_400);
+/// Seconds. What was scraped longer ago is not asked for: a selector finds nothing older either (`--query.lookback-delta`).
+const LOOK_BACK: u64 = 300;
+/// Seconds until what was scraped can be asked for: where samples are sent on by `remote_write`, they come late.
+const LATE: u64 = 60;
 
 /// One watch with what it has heard so far.
 pub struct Puller {
@@ -108,8 +122,9 @@ pub struct Puller {
     known: BTreeSet<String>,
     /// Whom a gap was reported for; none stands for everybody, as long as nobody is known.
     missing: BTreeMap<Option<String>, Timestamp>,
-    asks: Asks,
     news: News,
+    /// What was scraped is asked for so many seconds back, at most; none if Prometheus refuses that.
+    look_back: u64,
     /// What was last wrong with series of an answer: logged when it is something else.
     wrong: String,
 }
@@ -121,12 +136,16 @@ pub struct News(HashMap<u64, Timestamp>);
 impl News {
     /// True if nothing as new was heard of the series, of one watch.
     pub fn is(&mut self, sample: &Sample) -> bool {
-        let mut hasher = DefaultHasher::new();
-        (&sample.service, &sample.labels).hash(&mut hasher);
-        let newest = self.0.entry(hasher.finish()).or_insert(Timestamp::MIN);
+        let newest = self.0.entry(series_of(sample)).or_insert(Timestamp::MIN);
         let is = sample.at > *newest;
         *newest = sample.at.max(*newest);
         is
+    }
+
+    /// Since when there may be news of these series; the beginning of time if one of them was not heard yet.
+    fn since(&self, samples: &[Sample]) -> Timestamp {
+        let newest = samples.iter().map(|s| self.0.get(&series_of(s)).copied().unwrap_or(Timestamp::MIN));
+        newest.min().unwrap_or(Timestamp::MIN)
     }
 
     fn forget_gone(&mut self, now: Timestamp) {
@@ -134,20 +153,30 @@ impl News {
     }
 }
 
+/// For so many seconds back each sample must be asked for so that none is missed.
+fn at_least(watch: &Watch) -> u64 {
+    watch.every.as_secs() + LATE
+}
+
+fn series_of(sample: &Sample) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&sample.service, &sample.name, &sample.labels).hash(&mut hasher);
+    hasher.finish()
+}
+
 impl Puller {
     pub fn new(deps: Deps, watch: Watch) -> Self {
         let known = Some(watch.service.clone()).filter(|s| !s.is_empty()).into_iter().collect();
-        let (missing, asks, news, wrong) = Default::default();
-        Self { deps, watch, known, missing, asks, news, wrong }
+        let (missing, news, wrong) = Default::default();
+        let look_back = LOOK_BACK.max(at_least(&watch));
+        Self { deps, watch, known, missing, news, look_back, wrong }
     }
 
     /// Asks once and publishes the answer, or that there is none.
     pub async fn pull(&mut self) {
         let now = clock::now();
-        let (result, why) = match self.ask().await {
-            Ok(answer) => {
-                let mut parsed = self.samples(answer, now);
-                let heard: BTreeSet<String> = parsed.records.iter().map(|s| s.service.clone()).collect();
+        let (result, why) = match self.ask(now).await {
+            Ok((mut parsed, heard)) => {
                 self.complain(parsed.errors.first());
                 self.news.forget_gone(now);
                 parsed.records.retain(|sample| self.news.is(sample));
@@ -168,27 +197,74 @@ impl Puller {
         }
     }
 
-    async fn ask(&mut self) -> Result<Vec<Series>, CallError<ApiError>> {
-        loop {
-            let question = self.asks.question(&self.watch.query);
-            let answer = self.put(&question).await;
-            let again = match &answer {
-                Ok(answer) => self.asks.again(Ok(answer)),
-                Err(CallError::Inner(error)) => self.asks.again(Err(error)),
-                Err(_) => false,
-            };
-            if !again {
-                return answer.map(|answer| self.asks.read(answer));
-            }
-        }
+    /// What the answer says, and of whom. Of what is scraped, the samples: who asks more often than Prometheus scrapes would hear one twice,
+    /// and take a counter for one that stands still at each second turn; who asks for a sum and for a count with a scrape
+    /// between would hear of two moments.
+    async fn ask(
+        &mut self,
+        now: Timestamp,
+    ) -> Result<(Parsed<Sample>, BTreeSet<String>), CallError<ApiError>> {
+        let answer = self.call(self.prometheus().instant(&self.watch.query)).await?;
+        let mut answer: Vec<_> = answer.into_iter().map(Series::from).collect();
+        let is_scraped = answer.iter().all(Series::is_scraped);
+        let asked = answer.first().and_then(|series| series.values.first()).map(|(at, _)| *at);
+        // Whatever the order in which it comes, the same ones have names that tell them from others.
+        answer.sort_by(|a, b| a.metric.cmp(&b.metric));
+        let parsed = self.samples(answer, now);
+        let heard = parsed.records.iter().map(|s| s.service.clone()).collect();
+        let scraped = match asked.filter(|_| is_scraped) {
+            Some(at) => self.scraped(at, &parsed.records).await?,
+            None => None,
+        };
+        Ok((scraped.map_or(parsed, |answer| self.samples(answer, now)), heard))
     }
 
-    async fn put(&self, question: &str) -> Result<Vec<Series>, CallError<ApiError>> {
-        let prometheus = PrometheusApi::new(&self.deps.http, &self.deps.prometheus);
-        let call = prometheus.instant(question);
+    /// What was scraped of these series since they were heard, up to the time of their answer; `None` if Prometheus does not tell.
+    async fn scraped(
+        &mut self,
+        at: f64,
+        there: &[Sample],
+    ) -> Result<Option<Vec<Series>>, CallError<ApiError>> {
+        let since = self.news.since(there).as_millisecond() as f64 / 1000.0;
+        let seconds = (at - since).ceil().max(0.0) as u64 + 1;
+        while self.look_back > 0 {
+            let seconds = seconds.min(self.look_back);
+            let prometheus = self.prometheus();
+            let error = match self.call(prometheus.scraped(&self.watch.query, at, seconds)).await {
+                Err(CallError::Inner(error)) => error,
+                answer => return answer.map(Some),
+            };
+            let watch = &self.watch.name;
+            match &error {
+                // With less, samples would be missed.
+                error if error.is_too_much() && seconds / 2 < at_least(&self.watch) => {
+                    let why = error.to_string();
+                    tracing::warn!(
+                        watch,
+                        why,
+                        "its values count as of the time of the question: ask for less"
+                    );
+                    self.look_back = 0;
+                }
+                error if error.is_too_much() => self.look_back = seconds / 2,
+                // No selector, though what it computes has names.
+                ApiError::Refused(_) | ApiError::WrongType(_) => self.look_back = 0,
+                _ => return Err(CallError::Inner(error)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn prometheus(&self) -> PrometheusApi<'_> {
+        PrometheusApi::new(&self.deps.http, &self.deps.prometheus)
+    }
+
+    async fn call<T>(
+        &self,
+        question: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, CallError<ApiError>> {
         let breaker = self.deps.breakers.of(Dependency::Prometheus);
-        let answer = breaker.call(self.deps.prometheus.timeout, ApiError::is_its_fault, call).await?;
-        Ok(answer.into_iter().map(Series::from).collect())
+        breaker.call(self.deps.prometheus.timeout, ApiError::is_its_fault, question).await
     }
 
     fn samples(&self, answer: Vec<Series>, now: Timestamp) -> Parsed<Sample> {
@@ -208,7 +284,7 @@ impl Puller {
 
     fn sample(
         &self,
-        (service, labels): Identity,
+        Identity { service, name, labels }: Identity,
         (at, value): (f64, String),
         now: Timestamp,
     ) -> Result<Sample, String> {
@@ -217,7 +293,7 @@ impl Puller {
             Time::Vague | Time::Unreadable => now,
         };
         let value = pushed::value(&serde_json::Value::String(value))?;
-        Ok(Sample { at, name: self.watch.name.clone(), service, labels, value })
+        Ok(Sample { at, name, service, labels, value })
     }
 
     fn complain(&mut self, error: Option<&Rejected>) {

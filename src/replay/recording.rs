@@ -1,6 +1,7 @@
 //! A recording: files of lines of JSON, each kind in the form in which the API takes it, merged by the time of arrival.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{BufRead, BufReader, Read},
@@ -92,6 +93,8 @@ pub struct Recording {
     files: Vec<(Kind, PathBuf)>,
     /// Whose answers the files of watches hold.
     watches: BTreeMap<PathBuf, Watch>,
+    /// What the metrics in those are called.
+    watched: BTreeSet<String>,
 }
 
 const EXTENSIONS: [&str; 2] = ["jsonl", "ndjson"];
@@ -112,11 +115,16 @@ impl Recording {
         }
         paths.sort();
         let mut files = Vec::with_capacity(paths.len());
-        let mut watches = BTreeMap::new();
+        let (mut watches, mut watched) = (BTreeMap::new(), BTreeSet::new());
         for path in paths {
             let kind = kind_of(&path)?;
             if kind == Kind::Watches {
-                watches.insert(path.clone(), watch_of(&path)?);
+                let watch = watch_of(&path)?;
+                match watch.name_label.as_str() {
+                    "" => drop(watched.insert(watch.name.clone())),
+                    _ => names_in(&path, &mut watched)?,
+                }
+                watches.insert(path.clone(), watch);
             }
             files.push((kind, path));
         }
@@ -124,7 +132,7 @@ impl Recording {
             bail!("{}: holds no file that ends in .jsonl", path.display());
         }
         files.sort();
-        Ok(Self { files, watches })
+        Ok(Self { files, watches, watched })
     }
 
     pub fn has(&self, kind: Kind) -> bool {
@@ -161,7 +169,7 @@ impl Recording {
         let found_anew = FoundAnew {
             logs: self.has(Kind::Logs),
             metrics: self.has(Kind::Metrics),
-            watched: self.watches.values().map(|watch| watch.name.clone()).collect(),
+            watched: self.watched.clone(),
         };
         let limits = Limits {
             now: Timestamp::UNIX_EPOCH,
@@ -186,6 +194,28 @@ fn watch_of(path: &Path) -> anyhow::Result<Watch> {
         .with_context(reading)?;
     let watch = serde_json::from_str(&line);
     watch.with_context(|| format!("{}:1: it must be the watch whose answers follow", path.display()))
+}
+
+/// What the samples of a file of answers are called, behind its first line. What is wrong with a line is told when it is replayed.
+fn names_in(path: &Path, names: &mut BTreeSet<String>) -> anyhow::Result<()> {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        name: Cow<'a, str>,
+    }
+    let reading = || format!("{}: cannot be read", path.display());
+    let mut lines = BufReader::with_capacity(1 << 18, File::open(path).with_context(reading)?);
+    let mut line = String::new();
+    lines.skip_until(b'\n').with_context(reading)?;
+    while lines.read_line(&mut line).with_context(reading)? > 0 {
+        if let Ok(Named { name }) = serde_json::from_str(&line)
+            && !names.contains(&*name)
+        {
+            names.insert(name.into_owned());
+        }
+        line.clear();
+    }
+    Ok(())
 }
 
 fn kind_of(path: &Path) -> anyhow::Result<Kind> {
@@ -220,7 +250,7 @@ struct Form {
 struct FoundAnew {
     logs: bool,
     metrics: bool,
-    /// Those of metrics with these names, which are the names of watches.
+    /// Those of metrics with these names, which watches ask for.
     watched: BTreeSet<String>,
 }
 

@@ -257,6 +257,7 @@ fn puller(url: &str, running: &Running, service: &str, query: &str) -> Puller {
     };
     let watch = Watch {
         name: format!("{service}_watch"),
+        name_label: if service == "named" { "__name__".into() } else { String::new() },
         query: query.into(),
         service: service.into(),
         service_label: String::new(),
@@ -324,28 +325,32 @@ async fn what_prometheus_scraped_is_heard_once_and_at_its_own_time() {
     let running = Running::start(&Detect::default());
     let mut sampled = puller(&prometheus.url, &running, "sampled", "up # each target");
     let mut computed = puller(&prometheus.url, &running, "computed", "up + 0");
-    let named = r#"{__name__=~"up|process_max_fds"}"#;
-    let mut nameless = puller(&prometheus.url, &running, "nameless", named);
+    let several = r#"{__name__=~"up|process_max_fds"} # two of them"#;
+    let mut nameless = puller(&prometheus.url, &running, "nameless", several);
+    let mut named = puller(&prometheus.url, &running, "named", several);
+    let mut seldom = puller(&prometheus.url, &running, "seldom", "up");
     let begun = clock::now();
-    let recent = |service: &str| {
+    let heard = |service: &str| {
         let from = clock::before(begun, Duration::from_secs(60));
-        running.detectors.recent(service, from, Timestamp::MAX).series.first().cloned()
+        running.detectors.recent(service, from, Timestamp::MAX).series
     };
     for _ in 0..300 {
-        sampled.pull().await;
-        computed.pull().await;
-        nameless.pull().await;
-        if recent("sampled").is_some_and(|series| series.count >= 4) {
+        for puller in [&mut sampled, &mut computed, &mut nameless, &mut named] {
+            puller.pull().await;
+        }
+        if heard("sampled").first().is_some_and(|series| series.count >= 4) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    seldom.pull().await;
     settled(&running).await;
-    let recent = |service: &str| recent(service).expect("it was heard");
-    let (sampled, computed, nameless) = (recent("sampled"), recent("computed"), recent("nameless"));
-    for asked_without_times in [computed.count, nameless.count] {
-        assert!(asked_without_times > 2 * sampled.count, "{asked_without_times} of {}", sampled.count);
-    }
+    let one = |service: &str| match heard(service).as_slice() {
+        [series] => series.clone(),
+        other => panic!("{service}: {other:?}"),
+    };
+    let sampled = one("sampled");
+    assert!(one("computed").count > 2 * sampled.count, "{} of {}", one("computed").count, sampled.count);
     let at = sampled.last_at.as_millisecond();
     let asked = format!("{}/api/v1/query?query=up[1m]", prometheus.url);
     let answer: serde_json::Value =
@@ -355,7 +360,12 @@ async fn what_prometheus_scraped_is_heard_once_and_at_its_own_time() {
         values.iter().map(|v| (v[0].as_f64().expect("a time") * 1000.0).round() as i64).collect();
     assert!(times.contains(&at), "{at} of {times:?}");
     // One more may have come since.
-    assert!((sampled.count..=sampled.count + 1).contains(&times.len()), "{} of {times:?}", sampled.count);
-    assert!(nameless.min > 1.0 || nameless.max == 1.0, "one of the metrics, not both in turns: {nameless:?}");
+    let is_each_once = |count: usize| (sampled.count..=sampled.count + 1).contains(&count);
+    assert!(is_each_once(times.len()), "{} of {times:?}", sampled.count);
+    assert!(is_each_once(one("seldom").count), "asked once, it hears what was scraped before too");
+    let nameless = one("nameless");
+    assert!(is_each_once(nameless.count) && nameless.min > 1.0, "one of the metrics: {nameless:?}");
+    let told: Vec<_> = heard("named").iter().map(|s| (s.name.clone(), is_each_once(s.count))).collect();
+    assert_eq!(told, [("process_max_fds".to_owned(), true), ("up".to_owned(), true)]);
     assert_eq!(running.stop().await, []);
 }

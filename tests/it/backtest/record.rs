@@ -137,6 +137,61 @@ async fn the_samples_of_watches_come_from_a_real_prometheus_and_are_judged_anew(
     case.refused(&["--prometheus", "--within", "20ms"], "not done within 20ms");
 }
 
+/// What a real Prometheus scraped is recorded at its own time, whatever the pace of the watch, and each metric by its name.
+#[tokio::test]
+async fn what_was_scraped_is_recorded_once_and_by_its_name() {
+    let (dir, port) = (tempfile::tempdir().expect("a directory"), peers::free_port());
+    let config = format!(
+        "global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: itself, static_configs: \
+         [{{targets: [\"127.0.0.1:{port}\"]}}]}}]\n"
+    );
+    let prometheus = Prometheus::start_at(port, &config, dir.path()).await;
+    let from = aiops::clock::now();
+    let scraped = async |name: &str| -> Vec<i64> {
+        let asked = format!("{}/api/v1/query?query={name}[1m]", prometheus.url);
+        let answer: Value = peers::http().get(asked).send().await.expect("sent").json().await.expect("JSON");
+        let values = answer["data"]["result"][0]["values"].as_array().cloned().unwrap_or_default();
+        values.iter().map(|value| (value[0].as_f64().expect("a time") * 1000.0).round() as i64).collect()
+    };
+    for _ in 0..300 {
+        if scraped("up").await.len() >= 4 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let to = aiops::clock::now();
+    let selector = r#"{__name__=~"up|process_max_fds"}"#;
+    let case = Case::new(&format!(
+        "prometheus: {{url: \"{}\"}}\ndetect:\n  watches:\n    - {{name: itself, name_label: __name__, \
+         service_label: job, every: 15s, query: '{selector}'}}\n",
+        prometheus.url
+    ))
+    .await;
+    let (code, _, err) = case.record(&["--from", &from.to_string(), "--to", &to.to_string(), "--prometheus"]);
+    assert_eq!(code, 0, "{err}");
+    let recorded: Vec<(Timestamp, String)> = case.lines("watches.jsonl")[1..]
+        .iter()
+        .map(|line| serde_json::from_value(json!([line["at"], line["name"]])).expect("a time and a name"))
+        .collect();
+    for name in ["up", "process_max_fds"] {
+        let of_it = |at: &i64| (from.as_millisecond()..to.as_millisecond()).contains(at);
+        let scraped: Vec<i64> = scraped(name).await.into_iter().filter(of_it).collect();
+        let told = recorded.iter().filter(|(_, of)| of == name);
+        assert_eq!(told.map(|(at, _)| at.as_millisecond()).collect::<Vec<_>>(), scraped, "{name}");
+        assert!(scraped.len() > 3, "{scraped:?}");
+    }
+
+    // What the detectors said of one of them then is found anew, or not, from its samples.
+    let anomaly = |name: &str| {
+        json!({"at": to, "kind": "metric", "key": name, "service": "itself", "severity": "warning", "title": name,
+            "detail": {"name": name}, "started_at": to, "ended_at": to})
+    };
+    let rows = ["up", "itself", "other"].map(|name| format!("{}\n", anomaly(name))).concat();
+    fs::write(case.0.path().join("out/anomalies.jsonl"), rows).expect("written");
+    let told = case.replay(&[]);
+    assert_eq!(told["recording"]["counts"]["anomalies"], 4, "of itself and other, as they began and ended");
+}
+
 /// Answers range queries, but for more than 60 points at a time not, and at the first time not at all.
 async fn narrow(request: Request, asked: Arc<AtomicU64>) -> Answer {
     let error = |status: u16, text: &str| Answer::json(status, json!({"status": "error", "error": text}));

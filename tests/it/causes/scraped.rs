@@ -107,17 +107,13 @@ async fn requests(all: [Exported; 3], slow: Arc<AtomicBool>, end: CancellationTo
     }
 }
 
+/// One watch is about all that they export.
 fn settings(prometheus: &str) -> String {
-    let histograms =
-        SERVICES.map(|s| s.1).into_iter().chain(["batch_duration_seconds", "pool_acquire_seconds"]);
-    let names = histograms.flat_map(|name| ["sum", "count"].map(|end| format!("{name}_{end}")));
-    let watches: String = names
-        .chain(["http_errors_total".into(), "process_cpu_seconds_total".into()])
-        .map(|name| format!("    - {{name: {name}, query: {name}, service_label: job, every: 1s}}\n"))
-        .collect();
+    let jobs = SERVICES.map(|(name, ..)| name).join("|");
     format!(
         "prometheus: {{url: \"{prometheus}\"}}\ncorrelate:\n  topology: {{front: [orders], orders: [ledger]}}\n\
-         detect:\n  watches:\n{watches}"
+         detect:\n  watches:\n    - name: all\n      name_label: __name__\n      service_label: job\n      every: 1s\n\
+         \x20     query: '{{job=~\"{jobs}\", __name__!~\"scrape_.*|.*_bucket\"}}'\n"
     )
 }
 

@@ -10,9 +10,9 @@ use super::bounds::Bounds;
 use crate::{
     config::{self, Settings, Watch},
     http_client,
-    intake::watches::{Identities, News},
+    intake::watches::{Identities, Identity, News},
     model::Sample,
-    prometheus_api::{ApiError, PrometheusApi, Series, Span, sampled::Asks},
+    prometheus_api::{ApiError, PrometheusApi, Series, Span},
     replay::{Files, Kind, Lines},
 };
 
@@ -69,29 +69,95 @@ async fn one(
     file: &mut Lines,
     bounds: &mut Bounds,
 ) -> anyhow::Result<u64> {
-    let step = (watch.every.as_secs_f64().round() as i64).max(1);
-    let next_step = |at: Timestamp| (at.as_millisecond() + step * 1000 - 1).div_euclid(step * 1000) * step;
-    let (mut start, end) = (next_step(from), next_step(to));
-    let (mut steps, mut left_out) = (MOST_STEPS, 0);
+    let pace = (watch.every.as_secs_f64().round() as i64).max(1);
+    let steps = |at: Timestamp| at.as_millisecond().div_euclid(pace * 1000);
+    let (mut start, end) = (steps(from) * pace, (steps(to) + 1) * pace);
+    // Seconds of one answer.
+    let mut most = MOST_STEPS * pace;
+    let mut left_out = 0;
     let (mut asks, mut news) = (Asks::default(), News::default());
     while start < end {
-        let count = steps.min((end - start) / step);
-        let span = Span { start, end: start + (count - 1) * step, step: step.unsigned_abs() };
+        let step = asks.step(pace);
+        let length = most.min(end - start);
+        let span = Span { start, end: start + length - step, step: step.unsigned_abs() };
         match bounds.wait(ask(prometheus, &watch.query, span, &mut asks)).await? {
             Ok(series) => {
                 let (mut samples, out) = samples(watch, series);
-                samples.retain(|sample| sample.at >= from && news.is(sample));
+                samples.retain(|sample| (from..to).contains(&sample.at) && news.is(sample));
                 bounds.take(samples.len() as u64)?;
                 samples.iter().try_for_each(|sample| file.add(sample))?;
                 left_out += out;
-                start += count * step;
+                start += length;
             }
             // For good: each answer that is too long is a long one.
-            Err(Refused::TooMuch(_)) if count > 1 => steps = count / 2,
+            Err(Refused::TooMuch(_)) if length > asks.step(pace) => {
+                let step = asks.step(pace);
+                most = (length / step / 2 * step).max(step);
+            }
             Err(Refused::TooMuch(why) | Refused::For(why)) => return Err(why),
         }
     }
     Ok(left_out)
+}
+
+/// What a query asks for, once answers have shown what it is.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Asks {
+    #[default]
+    Unknown,
+    /// What is computed at each step.
+    Values,
+    /// What was scraped, whenever that was.
+    Scraped,
+}
+
+impl Asks {
+    /// Seconds that an answer is about at least.
+    fn step(self, pace: i64) -> i64 {
+        if self == Self::Scraped { 1 } else { pace }
+    }
+
+    /// Asks for the values at the steps of the span, or for what was scraped from its start until a step behind its end.
+    async fn put(
+        self,
+        prometheus: &PrometheusApi<'_>,
+        query: &str,
+        span: Span,
+    ) -> Result<Vec<Series>, ApiError> {
+        match self {
+            // What is there only behind the last step shows what it is too.
+            Self::Unknown => {
+                return prometheus.range(query, Span { end: span.end + span.step as i64, ..span }).await;
+            }
+            Self::Values => return prometheus.range(query, span).await,
+            Self::Scraped => {}
+        }
+        let (start, end) = (span.start as f64, (span.end + span.step as i64) as f64);
+        // A second too much: whether a range's beginning belongs to it depends on the version.
+        let mut answer = prometheus.scraped(query, end, (end - start) as u64 + 1).await?;
+        for series in &mut answer {
+            series.values.retain(|(at, _)| (start..end).contains(at));
+        }
+        Ok(answer)
+    }
+
+    /// Learns from an answer. Whether to ask again, in another way.
+    fn again(&mut self, answer: &Result<Vec<Series>, ApiError>) -> bool {
+        let (asks, again) = match (*self, answer) {
+            (Self::Unknown, Ok(series)) if series.is_empty() => (Self::Unknown, false),
+            (Self::Unknown, Ok(series)) if series.iter().all(Series::is_scraped) => (Self::Scraped, true),
+            (Self::Unknown, Ok(_)) => (Self::Values, false),
+            // No selector, though what it computes has names.
+            (Self::Scraped, Err(error @ (ApiError::Refused(_) | ApiError::WrongType(_))))
+                if !error.is_too_much() =>
+            {
+                (Self::Values, true)
+            }
+            (asks, _) => (asks, false),
+        };
+        *self = asks;
+        again
+    }
 }
 
 /// Why there is no answer.
@@ -110,28 +176,22 @@ async fn ask(
 ) -> Result<Vec<Series>, Refused> {
     let mut tries = 1;
     loop {
-        let asked = tokio::time::timeout(PATIENCE, prometheus.range(&asks.question(query), span)).await;
-        let error = match asked {
-            Ok(Ok(series)) if asks.again(Ok(&series)) => continue,
-            Ok(Ok(series)) => return Ok(asks.read(series)),
-            Ok(Err(error)) => error,
-            Err(_) => {
-                let patience = humantime::format_duration(PATIENCE);
-                return Err(Refused::TooMuch(anyhow!("Prometheus gave no answer within {patience}")));
-            }
+        let asked = tokio::time::timeout(PATIENCE, asks.put(prometheus, query, span)).await;
+        let Ok(answer) = asked else {
+            let patience = humantime::format_duration(PATIENCE);
+            return Err(Refused::TooMuch(anyhow!("Prometheus gave no answer within {patience}")));
         };
-        match error {
-            ApiError::TooLong => return Err(Refused::TooMuch(anyhow!("Prometheus {error}"))),
-            // Its bound on what a query may load (`--query.max-samples`).
-            ApiError::Refused(ref why) if why.contains("too many samples") => {
-                return Err(Refused::TooMuch(anyhow!("Prometheus {error}")));
-            }
-            error if asks.again(Err(&error)) => {}
-            error if error.is_its_fault() && tries < TRIES => {
+        if asks.again(&answer) {
+            continue;
+        }
+        match answer {
+            Ok(series) => return Ok(series),
+            Err(error) if error.is_too_much() => return Err(Refused::TooMuch(anyhow!("Prometheus {error}"))),
+            Err(error) if error.is_its_fault() && tries < TRIES => {
                 tries += 1;
                 tokio::time::sleep(PAUSE).await;
             }
-            error => return Err(Refused::For(anyhow!("Prometheus {error}"))),
+            Err(error) => return Err(Refused::For(anyhow!("Prometheus {error}"))),
         }
     }
 }
@@ -141,7 +201,7 @@ fn samples(watch: &Watch, series: Vec<Series>) -> (Vec<Sample>, u64) {
     let (mut all, mut left_out) = (Vec::new(), 0);
     let mut identities = Identities::default();
     for Series { metric, values } in series {
-        let Ok((service, labels)) = identities.next(watch, metric) else {
+        let Ok(Identity { service, name, labels }) = identities.next(watch, metric) else {
             left_out += values.len() as u64;
             continue;
         };
@@ -151,7 +211,7 @@ fn samples(watch: &Watch, series: Vec<Series>) -> (Vec<Sample>, u64) {
             match (value, at) {
                 (Some(value), Some(at)) => all.push(Sample {
                     at,
-                    name: watch.name.clone(),
+                    name: name.clone(),
                     service: service.clone(),
                     labels: labels.clone(),
                     value,
