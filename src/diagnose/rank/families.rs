@@ -82,7 +82,12 @@ impl Reading<'_> {
         self.says(&["request", "response", "rpc", "_rq"]) && !self.says(&["bytes", "size"])
     }
 
-    fn says(&self, words: &[&str]) -> bool {
+    /// The family's name in small letters.
+    pub fn lower(&self) -> &str {
+        &self.lower
+    }
+
+    pub fn says(&self, words: &[&str]) -> bool {
         words.iter().any(|word| self.lower.contains(word))
     }
 

@@ -53,7 +53,7 @@ pub fn evidence(case: &Case, readings: &[Reading<'_>]) -> Vec<Evidence> {
     let mut by: BTreeMap<Sym, Vec<&Reading<'_>>> = BTreeMap::new();
     readings.iter().for_each(|r| by.entry(r.service).or_default().push(r));
     let asked_of: Vec<_> = by.into_iter().map(|(service, of)| (service, Asked::of(readings, &of))).collect();
-    let asked = case.alert_metric.as_deref().and_then(kind_of);
+    let asked = case.alert_metric.as_deref().and_then(|name| kind_of(&name.to_lowercase()));
     [Unit::Seconds, Unit::Failures]
         .into_iter()
         .flat_map(|unit| {
@@ -72,7 +72,7 @@ fn sentence(case: &Case, unit: Unit, peak: f64, explained: f64) -> Phrase {
     }
 }
 
-/// What a metric's name says it counts.
+/// What a metric's name, in small letters, says it counts.
 fn kind_of(metric: &str) -> Option<Unit> {
     let has = |words: &[&str]| words.iter().any(|w| metric.contains(w));
     if has(&["latency", "duration", "response_time"]) {
@@ -167,13 +167,12 @@ impl<'a> Asked<'a> {
         }
         let failed = own().filter(|r| r.failed && (of_it(r) || r.of_requests()));
         let level = |unit: Unit| {
-            let mean = |r: &Reading<'_>| ["avg", "mean"].iter().any(|word| r.name.contains(word));
             let is = |r: &Reading<'_>| match r.sort {
                 Sort::Latency => unit == Unit::Seconds,
-                _ => kind_of(r.name) == Some(unit),
+                _ => kind_of(r.lower()) == Some(unit),
             };
             let of_unit = own().filter(|r| r.tells == Tells::Itself && is(r));
-            of_unit.min_by_key(|r| !mean(r))
+            of_unit.min_by_key(|r| !r.says(&["avg", "mean"]))
         };
         Self {
             requests,
@@ -209,7 +208,7 @@ impl<'a> Asked<'a> {
             }
             Unit::Failures => {
                 let Some(r) = self.share else { return vec![None; steps.len()] };
-                let good = r.name.contains("avail") || r.name.contains("success");
+                let good = r.says(&["avail", "success"]);
                 let v = steps.column(&r.points);
                 let scale = if v.iter().flatten().any(|x| *x > 1.0) { 0.01 } else { 1.0 };
                 let bad = |x: f64| if good { 1.0 - x * scale } else { x * scale };
@@ -400,6 +399,42 @@ mod tests {
         }
         let ranking = crate::diagnose::rank::rank(&scraped(false, false));
         assert_eq!(ranking.verdict.as_str(), "no clear cause", "{ranking:#?}");
+    }
+
+    #[test]
+    fn levels_tell_whose_excess_it_is_however_they_are_written() {
+        const SECOND: i64 = 1_000_000;
+        for (names, slow) in [
+            (["request_count", "latency_avg", "availability"], true),
+            (["RequestCount", "AverageLatency", "Availability"], true),
+            (["RequestCount", "AverageLatency", "Availability"], false),
+            (["Requests", "LatencyP99", "ErrorRate"], false),
+        ] {
+            let mut case = Case { from: 600 * SECOND, to: 900 * SECOND, ..Case::default() };
+            let [front, bank] = ["front", "bank"].map(|name| case.names.sym(name));
+            (case.alert_service, case.topology) = (front, vec![(front, bank)]);
+            case.alert_metric = Some(names[if slow { 1 } else { 2 }].into());
+            for (service, own) in [(front, 0.07), (bank, 0.05)] {
+                let wobble = |n: i64| 1.0 + 0.02 * ((n * n + service as i64) as f64).sin();
+                let is_now = |n: i64| n * 15 * SECOND >= case.from;
+                let level = |n: i64| own + if is_now(n) && slow { 0.4 } else { 0.0 };
+                let lost = |n: i64| wobble(n) * if is_now(n) && !slow { 0.3 } else { 0.001 };
+                let share = |n: i64| if names[2] == "ErrorRate" { lost(n) } else { 1.0 - lost(n) };
+                let values: [&dyn Fn(i64) -> f64; 3] =
+                    [&|n| 50.0 * wobble(n), &|n| level(n) * wobble(n), &share];
+                for (metric, value) in names.iter().zip(values) {
+                    let points = (0..60).map(|n| (n * 15 * SECOND, value(n))).collect();
+                    case.series.push(CaseSeries { service, metric: (*metric).into(), points });
+                }
+            }
+            let ranking = crate::diagnose::rank::rank(&case);
+            let of_bank = ranking.ranked.iter().find(|r| r.service == "bank").expect("ranked");
+            assert!(
+                of_bank.evidence.iter().any(|e| e.kind == Kind::Impact),
+                "{names:?} {slow}: {ranking:#?}"
+            );
+            assert_eq!(ranking.ranked[0].service, "bank", "{names:?} {slow}: {ranking:#?}");
+        }
     }
 
     #[test]
