@@ -1,5 +1,7 @@
 //! Span intake: reads OTLP over HTTP, in protobuf or JSON, and hands [`Span`]s to the bus.
 //!
+//! Texts are read as bytes: programs cut them amid a letter, or copy what clients sent, and a batch of spans is not lost for one.
+//!
 //! `POST /v1/traces` takes an `ExportTraceServiceRequest` (opentelemetry-proto 1.x, `collector/trace/v1`). Only what ranking
 //! and the call graph need is read of it: who, what, when, for whom, and whether it failed. The answer is an
 //! `ExportTraceServiceResponse` in the form of the question, with `partialSuccess` where spans were refused.
@@ -42,9 +44,9 @@ struct Resource {
 #[derive(Clone, PartialEq, prost::Message, Deserialize)]
 #[serde(default)]
 struct KeyValue {
-    #[prost(string, tag = "1")]
-    #[serde(deserialize_with = "maybe")]
-    key: String,
+    #[prost(bytes = "vec", tag = "1")]
+    #[serde(deserialize_with = "text")]
+    key: Vec<u8>,
     #[prost(message, optional, tag = "2")]
     value: Option<AnyValue>,
 }
@@ -53,8 +55,9 @@ struct KeyValue {
 #[derive(Clone, PartialEq, prost::Message, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct AnyValue {
-    #[prost(string, optional, tag = "1")]
-    string_value: Option<String>,
+    #[prost(bytes = "vec", optional, tag = "1")]
+    #[serde(deserialize_with = "maybe_text")]
+    string_value: Option<Vec<u8>>,
     #[prost(int64, optional, tag = "3")]
     #[serde(deserialize_with = "maybe_integer")]
     int_value: Option<i64>,
@@ -81,9 +84,9 @@ struct Wire {
     #[prost(bytes = "vec", tag = "4")]
     #[serde(deserialize_with = "hex")]
     parent_span_id: Vec<u8>,
-    #[prost(string, tag = "5")]
-    #[serde(deserialize_with = "maybe")]
-    name: String,
+    #[prost(bytes = "vec", tag = "5")]
+    #[serde(deserialize_with = "text")]
+    name: Vec<u8>,
     #[prost(int32, tag = "6")]
     #[serde(deserialize_with = "kind")]
     kind: i32,
@@ -144,14 +147,15 @@ pub fn is_protobuf(content_type: &str) -> Option<bool> {
 pub fn parse(body: &[u8], content_type: &str, limits: &Limits) -> Result<Parsed<Span>, BadBody> {
     let request = match is_protobuf(content_type) {
         Some(true) => Request::decode(body).map_err(|e| BadBody::NotOtlp(e.to_string()))?,
-        _ => serde_json::from_slice(body).map_err(|e| BadBody::NotOtlp(e.to_string()))?,
+        _ => serde_json::from_str(&String::from_utf8_lossy(body))
+            .map_err(|e| BadBody::NotOtlp(e.to_string()))?,
     };
     let mut parsed = Parsed { records: Vec::new(), rejected: 0, errors: Vec::new(), replaced: 0, cut: 0 };
     let mut index = 0;
     for of_resource in request.resource_spans {
         let service = service_of(of_resource.resource.as_ref());
         for wire in of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-            match span(&wire, service, limits) {
+            match span(&wire, service.as_deref(), limits) {
                 Ok(span) => parsed.records.push(span),
                 Err(reason) => parsed.reject(index, reason),
             }
@@ -181,9 +185,10 @@ pub fn answer(counts: &Counts, protobuf: bool) -> Vec<u8> {
     answer.to_string().into_bytes()
 }
 
-fn service_of(resource: Option<&Resource>) -> Option<&str> {
-    let named = resource?.attributes.iter().find(|a| a.key == "service.name")?;
-    named.value.as_ref()?.string_value.as_deref().map(str::trim).filter(|name| !name.is_empty())
+fn service_of(resource: Option<&Resource>) -> Option<String> {
+    let named = resource?.attributes.iter().find(|a| a.key == b"service.name")?;
+    let name = String::from_utf8_lossy(named.value.as_ref()?.string_value.as_deref()?);
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 fn span(wire: &Wire, service: Option<&str>, limits: &Limits) -> Result<Span, String> {
@@ -208,7 +213,7 @@ fn span(wire: &Wire, service: Option<&str>, limits: &Limits) -> Result<Span, Str
     Ok(Span {
         at: limits.admit(clock::from_micros(start))?,
         service: bounded(service),
-        operation: bounded(&shape(&wire.name)),
+        operation: bounded(&shape(&String::from_utf8_lossy(&wire.name))),
         trace,
         id: own,
         parent,
@@ -222,8 +227,9 @@ fn span(wire: &Wire, service: Option<&str>, limits: &Limits) -> Result<Span, Str
 /// else the host, else what kind of store it is. Spans of other kinds wait for nobody.
 fn peer(wire: &Wire) -> Option<String> {
     let text = |keys: &[&str]| {
-        let found = keys.iter().find_map(|key| wire.attributes.iter().find(|a| a.key == *key));
-        found.and_then(|a| a.value.as_ref()?.string_value.as_deref()).map(str::trim).filter(|t| !t.is_empty())
+        let found = keys.iter().find_map(|key| wire.attributes.iter().find(|a| a.key == key.as_bytes()));
+        let text = found.and_then(|a| str::from_utf8(a.value.as_ref()?.string_value.as_deref()?).ok());
+        text.map(str::trim).filter(|text| !text.is_empty())
     };
     if !matches!(wire.kind, CLIENT | PRODUCER) {
         return None;
@@ -236,9 +242,10 @@ fn peer(wire: &Wire) -> Option<String> {
         // Just an address: better than nobody.
         let address =
             host.or_else(|| text(&["network.peer.address", "net.sock.peer.addr", "net.peer.ip"]))?;
-        let port = ["server.port", "network.peer.port", "net.peer.port", "net.sock.peer.port"]
-            .iter()
-            .find_map(|key| wire.attributes.iter().find(|a| a.key == *key)?.value.as_ref()?.int_value);
+        let port =
+            ["server.port", "network.peer.port", "net.peer.port", "net.sock.peer.port"].iter().find_map(
+                |key| wire.attributes.iter().find(|a| a.key == key.as_bytes())?.value.as_ref()?.int_value,
+            );
         Some(port.map_or_else(|| address.to_owned(), |port| format!("{address}:{port}")))
     })
 }
@@ -295,6 +302,14 @@ fn bounded(name: &str) -> String {
 /// In JSON, null is how some write what is not there (the JSON mapping of protobuf demands that it is taken).
 fn maybe<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+    maybe(from).map(String::into_bytes)
+}
+
+fn maybe_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<u8>>, D::Error> {
+    Option::deserialize(from).map(|text: Option<String>| text.map(String::into_bytes))
 }
 
 fn hex<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
@@ -418,6 +433,28 @@ mod tests {
         assert_eq!((span.service.as_str(), span.operation.as_str()), ("orders", "GET /orders/*"));
         assert_eq!((span.duration_us, span.error, span.peer.as_deref()), (1500, true, Some("bank")));
         assert_eq!(span.trace, id_hash(b"abababababababababababababababab"), "as a log line writes it");
+    }
+
+    #[test]
+    fn a_batch_is_not_lost_for_a_text_that_is_cut_amid_a_letter() {
+        let cut = |text: &str| text.as_bytes()[..text.len() - 1].to_vec();
+        let query = AnyValue { string_value: Some(cut("SELECT 'é")), int_value: None };
+        let attributes = vec![
+            KeyValue { key: "db.query.text".into(), value: Some(query) },
+            attribute("peer.service", "bank"),
+        ];
+        let spans = vec![Wire { name: cut("GET /é"), attributes, ..wire() }, wire()];
+        let parsed =
+            parse(&request(spans).encode_to_vec(), "application/x-protobuf", &limits()).expect("protobuf");
+        let told: Vec<_> = parsed.records.iter().map(|s| (s.operation.as_str(), s.peer.as_deref())).collect();
+        assert_eq!(told, [("GET /\u{fffd}", Some("bank")), ("GET /orders/*", Some("bank"))]);
+        let json = json(
+            r#"{"traceId":"abababababababababababababababab","spanId":"0101010101010101","name":"GET /?",
+            "startTimeUnixNano":"1795255200000000000","endTimeUnixNano":"1795255200001500000"}"#,
+        );
+        let bytes: Vec<u8> = json.bytes().map(|b| if b == b'?' { 0xc3 } else { b }).collect();
+        let parsed = parse(&bytes, "application/json", &limits()).expect("JSON");
+        assert_eq!(parsed.records[0].operation, told[0].0);
     }
 
     #[test]
