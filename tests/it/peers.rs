@@ -17,6 +17,7 @@ use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
+use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::OnceCell;
 
@@ -45,6 +46,24 @@ impl Prometheus {
         let child =
             Child::start(command, &dir.join("prometheus.log"), Ready::Http(format!("{url}/-/ready"))).await;
         Self { url, child }
+    }
+
+    /// Scrapes itself, each `interval`, as the job `itself`.
+    pub async fn of_itself(interval: &str, dir: &Path) -> Self {
+        let port = free_port();
+        let config = format!(
+            "global: {{scrape_interval: {interval}}}\nscrape_configs: [{{job_name: itself, static_configs: \
+             [{{targets: [\"127.0.0.1:{port}\"]}}]}}]\n"
+        );
+        Self::start_at(port, &config, dir).await
+    }
+
+    /// When the only series of this name was scraped within the last minute, in milliseconds since 1970.
+    pub async fn scraped_at(&self, name: &str) -> Vec<i64> {
+        let asked = format!("{}/api/v1/query?query={name}[1m]", self.url);
+        let answer: Value = http().get(asked).send().await.expect("it answers").json().await.expect("JSON");
+        let values = answer["data"]["result"][0]["values"].as_array().cloned().unwrap_or_default();
+        values.iter().map(|value| (value[0].as_f64().expect("a time") * 1000.0).round() as i64).collect()
     }
 }
 

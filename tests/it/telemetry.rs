@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::peers::{self, Prometheus};
+use crate::peers::Prometheus;
 
 struct Running {
     bus: Arc<dyn Bus>,
@@ -316,12 +316,8 @@ async fn a_watch_without_an_answer_is_unknown_until_prometheus_answers() {
 
 #[tokio::test]
 async fn what_prometheus_scraped_is_heard_once_and_at_its_own_time() {
-    let (dir, port) = (tempfile::tempdir().expect("a directory"), peers::free_port());
-    let config = format!(
-        "global: {{scrape_interval: 2s}}\nscrape_configs: [{{job_name: itself, static_configs: \
-         [{{targets: [\"127.0.0.1:{port}\"]}}]}}]\n"
-    );
-    let prometheus = Prometheus::start_at(port, &config, dir.path()).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let prometheus = Prometheus::of_itself("2s", dir.path()).await;
     let running = Running::start(&Detect::default());
     let mut sampled = puller(&prometheus.url, &running, "sampled", "up # each target");
     let mut computed = puller(&prometheus.url, &running, "computed", "up + 0");
@@ -352,12 +348,7 @@ async fn what_prometheus_scraped_is_heard_once_and_at_its_own_time() {
     let sampled = one("sampled");
     assert!(one("computed").count > 2 * sampled.count, "{} of {}", one("computed").count, sampled.count);
     let at = sampled.last_at.as_millisecond();
-    let asked = format!("{}/api/v1/query?query=up[1m]", prometheus.url);
-    let answer: serde_json::Value =
-        peers::http().get(asked).send().await.expect("it answers").json().await.expect("JSON");
-    let values = answer["data"]["result"][0]["values"].as_array().expect("its samples").clone();
-    let times: Vec<_> =
-        values.iter().map(|v| (v[0].as_f64().expect("a time") * 1000.0).round() as i64).collect();
+    let times = prometheus.scraped_at("up").await;
     assert!(times.contains(&at), "{at} of {times:?}");
     // One more may have come since.
     let is_each_once = |count: usize| (sampled.count..=sampled.count + 1).contains(&count);

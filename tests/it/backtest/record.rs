@@ -140,21 +140,11 @@ async fn the_samples_of_watches_come_from_a_real_prometheus_and_are_judged_anew(
 /// What a real Prometheus scraped is recorded at its own time, whatever the pace of the watch, and each metric by its name.
 #[tokio::test]
 async fn what_was_scraped_is_recorded_once_and_by_its_name() {
-    let (dir, port) = (tempfile::tempdir().expect("a directory"), peers::free_port());
-    let config = format!(
-        "global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: itself, static_configs: \
-         [{{targets: [\"127.0.0.1:{port}\"]}}]}}]\n"
-    );
-    let prometheus = Prometheus::start_at(port, &config, dir.path()).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let prometheus = Prometheus::of_itself("1s", dir.path()).await;
     let from = aiops::clock::now();
-    let scraped = async |name: &str| -> Vec<i64> {
-        let asked = format!("{}/api/v1/query?query={name}[1m]", prometheus.url);
-        let answer: Value = peers::http().get(asked).send().await.expect("sent").json().await.expect("JSON");
-        let values = answer["data"]["result"][0]["values"].as_array().cloned().unwrap_or_default();
-        values.iter().map(|value| (value[0].as_f64().expect("a time") * 1000.0).round() as i64).collect()
-    };
     for _ in 0..300 {
-        if scraped("up").await.len() >= 4 {
+        if prometheus.scraped_at("up").await.len() >= 4 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -175,7 +165,7 @@ async fn what_was_scraped_is_recorded_once_and_by_its_name() {
         .collect();
     for name in ["up", "process_max_fds"] {
         let of_it = |at: &i64| (from.as_millisecond()..to.as_millisecond()).contains(at);
-        let scraped: Vec<i64> = scraped(name).await.into_iter().filter(of_it).collect();
+        let scraped: Vec<i64> = prometheus.scraped_at(name).await.into_iter().filter(of_it).collect();
         let told = recorded.iter().filter(|(_, of)| of == name);
         assert_eq!(told.map(|(at, _)| at.as_millisecond()).collect::<Vec<_>>(), scraped, "{name}");
         assert!(scraped.len() > 3, "{scraped:?}");
