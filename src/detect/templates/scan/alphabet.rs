@@ -25,16 +25,20 @@ const fn classes() -> [u8; 256] {
     table
 }
 
+/// Bytes of words that are neither letters nor digits.
+const OTHER: u8 = 0x40;
 /// Bytes that do more than belong to a word, or do not belong to it.
 const MARKED: u8 = 0x80;
 
-/// Classes of bytes, those of words marked where they do more.
+/// Classes of bytes, with one for each, and those of words marked where they do more.
 const fn letters() -> [u8; 256] {
     let mut table = classes();
     let mut i = 0;
     while i < 256 {
         if table[i] & (SPACE | DELIM | STOP) != 0 || matches!(i as u8, b'.' | b'/' | b'\\' | b'@' | b'$') {
             table[i] |= MARKED;
+        } else if table[i] == 0 {
+            table[i] = OTHER;
         }
         i += 1;
     }
@@ -70,6 +74,12 @@ pub const MONTHS: [[u8; 3]; 12] = [
     *b"dec",
 ];
 pub const DAYS: [[u8; 3]; 7] = [*b"mon", *b"tue", *b"wed", *b"thu", *b"fri", *b"sat", *b"sun"];
+
+/// Is this word of three letters the name of a month or of a day?
+pub fn is_date(word: &[u8]) -> bool {
+    let lower = [word[0] | 32, word[1] | 32, word[2] | 32];
+    MONTHS.contains(&lower) || DAYS.contains(&lower)
+}
 
 /// Units of time, size and frequency, and what stands after a time of day.
 #[rustfmt::skip]

@@ -4,7 +4,6 @@ use super::{
     super::hash::{VAR_HASH, hash},
     Cursor, Kind, Token,
     alphabet::{SPACE, class, is_unit},
-    said,
 };
 
 /// The longest group of tokens whose repetition is seen, and the same of groups that end with a bracket.
@@ -13,83 +12,93 @@ const MAX_BRACKETED: usize = 12;
 
 impl Cursor<'_> {
     /// Adds a token; runs and lists of variables are one, as are repeated groups that hold one.
+    #[inline]
     pub(super) fn push(&mut self, kind: Kind, start: usize, end: usize) {
-        let spaced = std::mem::take(&mut self.spaced);
-        let parts_head = kind == Kind::Var && spaced && self.parts_head();
-        let tokens = &mut self.s.tokens;
-        if kind == Kind::Var {
-            if let [.., first, bar, other] = tokens.as_slice()
-                && first.kind == Kind::Var
-                && [bar, other].iter().all(|t| t.kind == Kind::Punct && self.line[t.start as usize] == b'|')
-            {
-                // `^1.2 || ^2.0`
-                tokens.truncate(tokens.len() - 2);
-            }
-            if let [.., first, sep] = tokens.as_slice()
-                && first.kind == Kind::Var
-                && sep.kind == Kind::Punct
-                && matches!(self.line[sep.start as usize], b',' | b'-' | b'/' | b'+' | b'&' | b'~')
-                && !parts_head
-            {
-                tokens.pop();
-            }
-            if let [.., name, colon, part] = tokens.as_mut_slice()
-                && part.kind == Kind::Suspect
-                && !part.spaced
-                && spaced
-                && name.kind != Kind::Punct
-                && colon.kind == Kind::Punct
-                && !colon.spaced
-                && self.line[colon.start as usize] == b':'
-            {
-                // `tool:all 1.2`, as `tool:amd64 1.2` is.
-                (part.kind, part.hash, part.caps) = (Kind::Var, VAR_HASH, false);
-            }
-            if let Some(last) = tokens.last_mut()
-                && last.kind == Kind::Var
-            {
-                last.end = end as u32;
-                return;
-            }
+        match kind {
+            Kind::Var => self.push_value(start, end),
+            Kind::Punct => self.push_mark(start),
+            Kind::Word | Kind::Suspect => self.push_word(kind, start, end),
         }
-        let hash = match kind {
-            Kind::Var => VAR_HASH,
-            _ => hash(&self.line[start..end]),
-        };
-        self.s.first_text |= matches!(kind, Kind::Word | Kind::Suspect);
-        let mut is_new = self.s.said & said(hash) == 0;
-        self.s.said |= said(hash);
-        let caps = matches!(kind, Kind::Word | Kind::Suspect)
-            && end > start + 1
-            && !self.line[start..end].iter().any(|b| b.is_ascii_lowercase() || *b >= 0x80);
-        tokens.push(Token {
-            kind,
-            spaced,
-            caps,
-            numbered: false,
-            start: start as u32,
-            end: end as u32,
-            hash,
-        });
+    }
+
+    pub(super) fn push_word(&mut self, kind: Kind, start: usize, end: usize) {
+        let word = &self.line[start..end];
+        let caps = word.len() > 1 && !word.iter().any(|b| b.is_ascii_lowercase() || *b >= 0x80);
+        let token = Token { caps, ..self.token(kind, start, end, hash(word)) };
+        self.s.first_text = true;
+        let mut is_new = self.s.add(token);
         // Most words follow no arrow: the last byte of one is looked for first.
-        if matches!(kind, Kind::Word | Kind::Suspect)
-            && start > 2
-            && class(self.line[start - 1]) == SPACE
-            && matches!(self.line[start - 2], b'>' | 0x92)
-        {
+        if start > 2 && class(self.line[start - 1]) == SPACE && matches!(self.line[start - 2], b'>' | 0x92) {
             self.transition();
             is_new = false;
         }
-        if kind == Kind::Punct && matches!(self.line[start], b')' | b']') {
-            if self.line[start] == b']' {
+        if !is_new {
+            repeated(&mut self.s.tokens, self.line);
+        }
+    }
+
+    fn push_mark(&mut self, at: usize) {
+        let mark = self.line[at];
+        let token = self.token(Kind::Punct, at, at + 1, hash(&[mark]));
+        let is_new = self.s.add(token);
+        if matches!(mark, b')' | b']') {
+            if mark == b']' {
                 self.bracketed_transition();
             }
             self.listed();
             self.restated();
         }
-        if !is_new && !parts_head {
+        if !is_new {
             repeated(&mut self.s.tokens, self.line);
         }
+    }
+
+    fn push_value(&mut self, start: usize, end: usize) {
+        let parts_head = self.spaced && self.parts_head();
+        let token = self.token(Kind::Var, start, end, VAR_HASH);
+        let tokens = &mut self.s.tokens;
+        if let [.., first, bar, other] = tokens.as_slice()
+            && first.kind == Kind::Var
+            && [bar, other].iter().all(|t| t.kind == Kind::Punct && self.line[t.start as usize] == b'|')
+        {
+            // `^1.2 || ^2.0`
+            tokens.truncate(tokens.len() - 2);
+        }
+        if let [.., first, sep] = tokens.as_slice()
+            && first.kind == Kind::Var
+            && sep.kind == Kind::Punct
+            && matches!(self.line[sep.start as usize], b',' | b'-' | b'/' | b'+' | b'&' | b'~')
+            && !parts_head
+        {
+            tokens.pop();
+        }
+        if let [.., name, colon, part] = tokens.as_mut_slice()
+            && part.kind == Kind::Suspect
+            && !part.spaced
+            && token.spaced
+            && name.kind != Kind::Punct
+            && colon.kind == Kind::Punct
+            && !colon.spaced
+            && self.line[colon.start as usize] == b':'
+        {
+            // `tool:all 1.2`, as `tool:amd64 1.2` is.
+            (part.kind, part.hash, part.caps) = (Kind::Var, VAR_HASH, false);
+        }
+        if let Some(last) = tokens.last_mut()
+            && last.kind == Kind::Var
+        {
+            last.end = end as u32;
+            return;
+        }
+        self.s.tokens.push(token);
+        if !parts_head {
+            repeated(&mut self.s.tokens, self.line);
+        }
+    }
+
+    fn token(&mut self, kind: Kind, start: usize, end: usize, hash: u64) -> Token {
+        let spaced = std::mem::take(&mut self.spaced);
+        Token { kind, spaced, caps: false, numbered: false, start: start as u32, end: end as u32, hash }
     }
 
     /// `NEW -> OPEN`, `NEW => OPEN`, `NEW → OPEN`: both are states.
@@ -236,5 +245,5 @@ fn parts(separator: &Token, line: &[u8]) -> bool {
 }
 
 fn is_again(group: &[Token], before: &[Token]) -> bool {
-    group.iter().any(|t| t.kind == Kind::Var) && group.iter().zip(before).all(|(a, b)| a.hash == b.hash)
+    group.iter().zip(before).rev().all(|(a, b)| a.hash == b.hash) && group.iter().any(|t| t.kind == Kind::Var)
 }

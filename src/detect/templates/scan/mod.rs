@@ -3,6 +3,7 @@
 mod alphabet;
 mod context;
 mod lists;
+mod plain;
 mod printed;
 mod quoted;
 mod word;
@@ -65,6 +66,9 @@ pub struct Scanner {
     /// The message of the last line without its escapes, where it had any.
     text: Vec<u8>,
     unescaped: bool,
+    /// All rules are asked of every word, plain or not.
+    #[cfg(test)]
+    thorough: bool,
 }
 
 impl Scanner {
@@ -115,6 +119,15 @@ impl Scanner {
     /// Those of the last message.
     pub fn tokens(&self) -> &[Token] {
         &self.tokens
+    }
+
+    /// Adds a token, and tells whether none like it was there.
+    fn add(&mut self, token: Token) -> bool {
+        let bit = said(token.hash);
+        let is_new = self.said & bit == 0;
+        self.said |= bit;
+        self.tokens.push(token);
+        is_new
     }
 
     fn part(&mut self, line: &[u8], at: usize, to: usize, spaced: bool) {
@@ -191,6 +204,7 @@ impl Cursor<'_> {
                 SPACE => {
                     self.at += 1;
                     self.spaced = true;
+                    continue;
                 }
                 STOP if byte == b'\n' => break,
                 STOP => self.escape(),

@@ -360,7 +360,7 @@ impl Cursor<'_> {
     }
 }
 
-fn is_attribute(name: &[u8]) -> bool {
+pub(super) fn is_attribute(name: &[u8]) -> bool {
     ATTRIBUTES.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 

@@ -39,10 +39,16 @@ fn is_name(word: &[u8], dots: usize) -> bool {
     dots > 1 && !constant_name(word) && !exception_name(word)
 }
 
+/// What a statement of SQL holds too that begins with this word.
+pub(super) fn statement(word: &[u8]) -> Option<&'static [u8]> {
+    let known = || STATEMENTS.iter().find(|(verb, _)| verb.eq_ignore_ascii_case(word));
+    (5..=6).contains(&word.len()).then(known)?.map(|(_, needs)| *needs)
+}
+
 impl Cursor<'_> {
-    pub(super) fn word(&mut self) {
-        let start = self.at;
-        let (mut read, mut end, leader) = self.read_word(start);
+    /// Reads the word that begins with these letters, of these classes.
+    pub(super) fn special(&mut self, start: usize, end: usize, flags: u8) {
+        let (mut read, mut end, leader) = self.read_word(start, end, flags);
         let mut full = end;
         if leader {
             while self.byte(full) == b'.' {
@@ -207,15 +213,9 @@ impl Cursor<'_> {
     }
 
     /// What a word is made of, where it ends, and whether a leader (`enabled.....1`) ends it.
-    fn read_word(&self, start: usize) -> (Read, usize, bool) {
-        let (mut read, mut end, mut leader) = (Read::default(), start, false);
+    fn read_word(&self, start: usize, mut end: usize, flags: u8) -> (Read, usize, bool) {
+        let (mut read, mut leader) = (Read { flags, ..Read::default() }, false);
         while end < self.to {
-            let (letters, flags) = letters_of(&self.line[end..self.to]);
-            read.flags |= flags;
-            end += letters;
-            if end == self.to {
-                break;
-            }
             let byte = self.line[end];
             let sort = class(byte);
             if sort & (DELIM | SPACE | STOP) != 0 {
@@ -253,6 +253,9 @@ impl Cursor<'_> {
                 _ => {}
             }
             end += 1;
+            let (letters, flags) = letters_of(&self.line[end..self.to]);
+            read.flags |= flags;
+            end += letters;
         }
         (read, end, leader)
     }
@@ -407,10 +410,10 @@ impl Cursor<'_> {
     /// Where a statement of SQL ends that begins here, after a mark.
     fn query(&self, start: usize, word: &[u8], value: Value) -> Option<usize> {
         let mark = self.s.tokens.last().is_some_and(|t| t.kind == Kind::Punct);
-        if !mark || value != Value::No || !(5..=6).contains(&word.len()) {
+        if !mark || value != Value::No {
             return None;
         }
-        let (_, needs) = STATEMENTS.iter().find(|(verb, _)| verb.eq_ignore_ascii_case(word))?;
+        let needs = statement(word)?;
         let to = self.line[start..self.to].iter().position(|b| *b == b'\n').map_or(self.to, |at| start + at);
         let text = &self.line[start + word.len()..to];
         let found = text.windows(needs.len()).any(|window| window.eq_ignore_ascii_case(needs));
@@ -445,6 +448,10 @@ impl Cursor<'_> {
 
     /// Values that programming languages write as words.
     pub(super) fn literal(&self, word: &[u8], value: Value) -> bool {
+        // Most words begin with another letter.
+        if !word.first().is_some_and(|b| matches!(b | 32, b't' | b'f' | b'n' | b'u' | b'l' | b'y' | b'o')) {
+            return false;
+        }
         if value != Value::No {
             let switches = [&b"none"[..], b"yes", b"no", b"on", b"off"];
             let known = if value == Value::Assigned { &switches[..] } else { &switches[..1] };
