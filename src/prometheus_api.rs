@@ -137,9 +137,9 @@ impl<'a> PrometheusApi<'a> {
         }
     }
 
-    /// What was scraped of a selector in so many seconds up to `at`, in seconds since the epoch, each sample at its own time: Prometheus
-    /// answers [`Self::instant`] and [`Self::range`] with the newest sample of up to five minutes ago, under the time of the question.
-    /// What is no selector is refused.
+    /// What was scraped of a selector in so many seconds up to `at`, in seconds since the epoch, each sample at its own time:
+    /// Prometheus answers [`Self::instant`] and [`Self::range`] with the newest sample of up to five minutes ago, under the time
+    /// of the question. What is no selector is refused.
     pub async fn scraped(&self, selector: &str, at: f64, seconds: u64) -> Result<Vec<Series>, ApiError> {
         // The selector has lines of its own, for it may end with a comment.
         let (query, at) = (format!("{selector}\n[{seconds}s]"), at.to_string());

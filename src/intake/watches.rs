@@ -197,9 +197,9 @@ impl Puller {
         }
     }
 
-    /// What the answer says, and of whom. Of what is scraped, the samples: who asks more often than Prometheus scrapes would hear one twice,
-    /// and take a counter for one that stands still at each second turn; who asks for a sum and for a count with a scrape
-    /// between would hear of two moments.
+    /// What the answer says, and of whom. Of what is scraped, the samples: who asks more often than Prometheus scrapes would hear
+    /// one twice, and take a counter for one that stands still at each second turn; who asks for a sum and for a count with a
+    /// scrape between would hear of two moments.
     async fn ask(
         &mut self,
         now: Timestamp,
@@ -219,7 +219,8 @@ impl Puller {
         Ok((scraped.map_or(parsed, |answer| self.samples(answer, now)), heard))
     }
 
-    /// What was scraped of these series since they were heard, up to the time of their answer; `None` if Prometheus does not tell.
+    /// What was scraped of these series since they were heard, up to the time of their answer; `None` if Prometheus does not
+    /// tell.
     async fn scraped(
         &mut self,
         at: f64,
