@@ -1,6 +1,7 @@
 //! `aiops backtest templates`: mines the templates of a file of log lines.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write},
     path::{Path, PathBuf},
@@ -39,6 +40,8 @@ pub struct Args {
 
 /// Of a line so many bytes are read; more is skipped.
 const MAX_LINE: u64 = 65_536;
+/// Ends of rows that are kept, for most lines have one that was written before.
+const MAX_ENDS: usize = 65_536;
 
 pub fn run(args: &Args) -> Result<(), Failure> {
     let mut input = open(&args.input)?;
@@ -98,10 +101,18 @@ fn next(input: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
 fn write(miner: &Miner, count: u64, ids: &mut impl Read, to: &mut dyn Write) -> io::Result<()> {
     writeln!(to, "line,template_id,template")?;
     let mut bytes = [0; 8];
+    let mut ends: HashMap<TemplateId, String> = HashMap::new();
     for line in 1..=count {
         ids.read_exact(&mut bytes)?;
-        let id: TemplateId = miner.resolve(u64::from_le_bytes(bytes));
-        writeln!(to, "{line},{id:016x},\"{}\"", miner.text(id).replace('"', "\"\""))?;
+        let id = u64::from_le_bytes(bytes);
+        if ends.len() == MAX_ENDS && !ends.contains_key(&id) {
+            ends.clear();
+        }
+        let end = ends.entry(id).or_insert_with(|| {
+            let id = miner.resolve(id);
+            format!("{id:016x},\"{}\"", miner.text(id).replace('"', "\"\""))
+        });
+        writeln!(to, "{line},{end}")?;
     }
     Ok(())
 }
