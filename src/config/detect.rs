@@ -71,8 +71,8 @@ pub struct BusSettings {
     pub max_bytes: usize,
 }
 
-/// One PromQL question. An instant query; each element of its vector is one series. Of what Prometheus scraped each sample counts once, at
-/// its own time; what it computes (`rate(…)`) counts at the time of the question.
+/// One PromQL question. An instant query; each element of its vector is one series. Of what Prometheus scraped each sample
+/// counts once, at its own time; what it computes (`rate(…)`) counts at the time of the question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Watch {

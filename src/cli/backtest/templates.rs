@@ -40,8 +40,8 @@ pub struct Args {
 
 /// Of a line so many bytes are read; more is skipped.
 const MAX_LINE: u64 = 65_536;
-/// Ends of rows that are kept, for most lines have one that was written before.
-const MAX_ENDS: usize = 65_536;
+/// Ends of rows that are kept, of a few kilobytes at most, for most lines have one that was written before.
+const MAX_ENDS: usize = 16_384;
 
 pub fn run(args: &Args) -> Result<(), Failure> {
     let mut input = open(&args.input)?;

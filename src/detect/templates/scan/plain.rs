@@ -48,7 +48,7 @@ impl Cursor<'_> {
         let tokens = self.s.tokens.as_slice();
         let follows = match tokens.last().map(|last| last.kind) {
             Some(_) if self.is_after_colon() => false,
-            Some(Kind::Var) => tokens.len() > 1 && !(word.len() <= 12 && is_unit(word)),
+            Some(Kind::Var) => tokens.len() > 1 && !is_unit(word),
             Some(Kind::Punct) => statement(word).is_none(),
             _ => true,
         };
@@ -60,6 +60,8 @@ impl Cursor<'_> {
         follows && !known
     }
 
+    /// Does the last token begin with a colon? [`Self::is_after`] asks of marks alone; an address may begin so too, and labels are
+    /// looked for before it.
     fn is_after_colon(&self) -> bool {
         self.s.tokens.last().is_some_and(|last| self.line[last.start as usize] == b':')
     }

@@ -506,7 +506,7 @@ impl Cursor<'_> {
             return false;
         }
         let word = &self.line[start..end];
-        if !is_rate(word) && (word.len() > 12 || !is_unit(word)) {
+        if !is_rate(word) && !is_unit(word) {
             return false;
         }
         // `seconds(s)` and the like stay text.
